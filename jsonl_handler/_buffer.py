@@ -1,0 +1,379 @@
+"""`RecordBuffer`: the bounded hand-over from the callers to the writer, through two arenas.
+
+It does not know what a line says, where it goes, or how often somebody comes for it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from _thread import LockType, allocate_lock, get_ident
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from jsonl_handler._arena import Arena
+from jsonl_handler._dates import OpenDate
+from jsonl_handler._doorbell import NEVER, Doorbell, Writer
+from jsonl_handler._losses import Loss, Losses
+from jsonl_handler.settings import Settings
+
+_FULL = "the buffer was full"
+_NESTED = "too many records in an interrupt"
+
+
+@dataclass(slots=True)
+class Batch:
+    """What the writer took: lines ``arena.memory[arena.head:arena.tail]``; *loss* is told in front of them."""
+
+    arena: Arena
+    generation: int
+    loss: Loss | None
+
+
+class RecordBuffer:
+    """Two arenas: callers append to one while the writer writes the other.
+
+    Every method may be called from any thread, also from a signal handler or a
+    ``__del__`` that interrupts another method of the same buffer in its own thread:
+    the lock is re-entrant, and a flag tells such a call to put its line aside.
+    """
+
+    __slots__ = (
+        "_arena", "_batch_size", "_bell", "_date", "_day_end", "_day_start", "_flush_level", "_flushers", "_frozen",
+        "_generation", "_inside", "_limit", "_lock", "_losses", "_side", "_soft", "_spare", "_stalled", "_waiters",
+        "_written", "settings",
+    )  # fmt: skip
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings = settings or Settings()
+        self._lock = threading.RLock()
+        self._inside = False
+        self._side: deque[tuple[bytes, int, float]] = deque()
+        self._waiters: dict[int, LockType] = {}
+        self._flushers: list[tuple[int, LockType]] = []
+        self._bell = Doorbell()
+        self._losses = Losses()
+        self._stalled = False
+        self._frozen: Batch | None = None
+        self._written = 0
+        self._generation = 1
+        self._date = OpenDate()
+        self._day_start, self._day_end = self._date.start, self._date.end
+        self._arena, self._spare = (Arena.of(settings.arena_bytes) for _ in range(2))
+        self._arena.begin(0)
+        self._limit = settings.buffer_limit
+        # Past half of the arena the writer is called, so that it comes before the arena is full.
+        self._soft = settings.arena_bytes // 2
+        self._batch_size = settings.flush_batch_size if settings.flush_interval else 1
+        self._flush_level = NEVER if settings.flush_level is None else settings.flush_level
+
+    # The callers' side.
+
+    def append(self, line: bytes, level: int, created: float) -> bool:
+        """Accept one line of at most one arena; True when no writer is there and somebody must fetch it."""
+        with self._lock:
+            if self._inside:
+                return self._put_aside(line, level, created)
+            self._inside = True
+            try:
+                arena = self._arena
+                tail = arena.tail
+                end = tail + len(line)
+                count = arena.count + 1
+                if (
+                    end <= self._soft
+                    and count <= self._limit
+                    and self._day_start <= created < self._day_end
+                    and not self._side
+                ):
+                    arena.memory[tail:end] = line
+                    # No call stands between these two: an interrupt can't part them.
+                    arena.tail = end
+                    arena.count = count
+                    if count < self._bell.wake_at and level < self._flush_level:
+                        return False
+                    return self._bell.ring(level >= self._flush_level)
+            finally:
+                self._inside = False
+        return self._append_slowly(line, level, created)
+
+    def counts(self) -> tuple[int, int, int]:
+        """(written, dropped, pending), of one moment."""
+        with self._lock:
+            frozen = self._frozen.arena.count if self._frozen else 0
+            return self._written, self._losses.dropped, self._arena.count + len(self._side) + frozen
+
+    @property
+    def waiting(self) -> bool:
+        """True while something is to be written: lines, or that lines were lost."""
+        return bool(self._arena.count or self._side or self._losses.present or self._frozen)
+
+    def lose(self, reason: str) -> None:
+        """Count one record that was accepted but could not be kept."""
+        self._locked(self._lose, reason)
+
+    def on_loss(self, alarm: Callable[[], None]) -> None:
+        """Have *alarm* called, under the lock, when a burst of loss begins."""
+        self._losses.alarm = alarm
+
+    def untold(self) -> tuple[int, str] | None:
+        """How many of the present burst of loss nobody was told of, and why they went; they count as told now."""
+        loss = self._losses.present
+        return None if loss is None else (self.settle_loss(loss), loss.reason)
+
+    def settle_loss(self, loss: Loss) -> int:
+        """How many of a burst are still to be told; they count as told from now on."""
+        untold: int | None = self._locked(self._losses.tell, loss)
+        return untold or 0
+
+    def ask_flush(self) -> LockType | bool:
+        """Have all that was accepted so far written; True when it is, else a lock that is released then.
+
+        False when this thread can't wait for it: it is the writer, or inside already.
+        """
+        if get_ident() == self._bell.thread:
+            return False
+        answer: LockType | bool | None = self._locked(self._register_flush)
+        return False if answer is None else answer
+
+    def cancel_flush(self, waiter: LockType) -> None:
+        """Stop waiting for a flush."""
+        self._locked(self._forget_flush, waiter)
+
+    # The writer's side.
+
+    def attend(self) -> None:
+        """The calling thread is the writer from now on."""
+        self._locked(self._bell.attend)
+
+    def leave(self, *, even_if_full: bool = False) -> bool:
+        """The writer goes, unless something waits to be written; then False."""
+        return self._locked(self._leave, even_if_full) is True
+
+    def hurry(self) -> None:
+        """Call the writer at once, also out of a pause."""
+        self._locked(self._bell.ring, True, True)
+
+    def wait(self, timeout: float | None) -> bool:
+        """Rest until a write is due; False when *timeout* seconds passed first. None: until something comes."""
+        return not self._locked(self._lie_down, timeout is None) or self._rest(timeout)
+
+    def pause(self, timeout: float) -> bool:
+        """Rest after a failure; True when somebody is in a hurry."""
+        return not self._locked(self._back_off) or self._rest(timeout)
+
+    @property
+    def due(self) -> bool:
+        """True when what waits should be written now."""
+        return self._bell.urgent or self._arena.count >= self._batch_size
+
+    def take(self) -> Batch | None:
+        """Swap the arenas and hand over the full one; None when there is nothing in it."""
+        batch: Batch | None = self._locked(self._swap)
+        return batch
+
+    def done(self, batch: Batch) -> None:
+        """All of *batch* is written."""
+        self._locked(self._settle, batch)
+
+    # Within. Only under the lock with the flag up, but for these three.
+
+    def _locked(self, act: Callable[..., Any], *args: object) -> Any:
+        """Run *act* under the lock with the flag up; None when this very thread is inside already."""
+        with self._lock:
+            if self._inside:
+                return None
+            self._inside = True
+            try:
+                result = act(*args)
+                self._empty_side()
+            finally:
+                self._inside = False
+        # Put aside after the line above, by an interrupt: once more.
+        if self._side and act != self._empty_side:
+            self._locked(self._empty_side)
+        return result
+
+    def _append_slowly(self, line: bytes, level: int, created: float) -> bool:
+        """Dates, a buffer half full, a buffer full."""
+        if len(line) > self._arena.size:
+            raise ValueError(f"a line of {len(line)} bytes can't go into an arena of {self._arena.size}")
+        policy = self.settings
+        timeout = -1 if policy.overflow == "block" else min(policy.overflow_timeout, threading.TIMEOUT_MAX)
+        # A signal handler may log while this thread waits below: then the place in `_waiters` is not its own.
+        nested = get_ident() in self._waiters
+        try:
+            while True:
+                answer = self._locked(self._admit, line, level, created)
+                if answer is None:
+                    return self._put_aside(line, level, created)
+                if isinstance(answer, bool):
+                    return answer
+                if not answer.acquire(True, timeout):
+                    self._stalled = True
+                self._waiters.pop(get_ident(), None)
+        finally:
+            if not nested:
+                self._waiters.pop(get_ident(), None)
+
+    def _rest(self, timeout: float | None) -> bool:
+        return self._locked(self._bell.get_up, self._bell.rest(timeout)) is True
+
+    def _admit(self, line: bytes, level: int, created: float) -> bool | LockType:
+        """Take the line or drop by policy (then the answer of `append`); or a lock to wait for room on."""
+        if not self._day_start <= created < self._day_end:
+            self._turn_date(created)
+        if self._has_room(line):
+            return self._put(line, level)
+        me = get_ident()
+        if me in self._waiters:
+            # A signal handler logs while this very thread waits for room: that wait serves both.
+            return self._put_aside(line, level, created)
+        if self._may_wait(me):
+            self._bell.ring(True)
+            return self._queue_up(me)
+        if self.settings.overflow == "drop_newest":
+            self._drop(_FULL)
+            return self._bell.absent
+        while self._arena.count and not self._has_room(line):
+            self._drop_oldest()
+        return self._put(line, level)
+
+    def _has_room(self, line: bytes) -> bool:
+        return self._arena.count < self._limit and self._arena.has_room(len(line))
+
+    def _put(self, line: bytes, level: int) -> bool:
+        arena = self._arena
+        end = arena.tail + len(line)
+        count = arena.count + 1
+        arena.memory[arena.tail : end] = line
+        arena.tail = end
+        arena.count = count
+        urgent = level >= self._flush_level or end > self._soft
+        if count >= self._bell.wake_at or urgent:
+            return self._bell.ring(urgent)
+        return False
+
+    def _put_aside(self, line: bytes, level: int, created: float) -> bool:
+        """This very thread is inside or waits already, further up its own stack, and sees to it."""
+        if len(self._side) < self._limit:
+            self._side.append((line, level, created))
+        else:
+            self._drop(_NESTED)
+        return False
+
+    def _empty_side(self) -> None:
+        while self._side:
+            line, level, created = self._side[0]
+            if not self._day_start <= created < self._day_end:
+                self._turn_date(created)
+            if not self._has_room(line):
+                return
+            self._side.popleft()
+            self._put(line, level)
+
+    def _may_wait(self, me: int) -> bool:
+        if self._bell.absent or me == self._bell.thread:
+            return False
+        policy = self.settings
+        return policy.overflow == "block" or (policy.overflow_timeout > 0 and not self._stalled)
+
+    def _queue_up(self, me: int) -> LockType:
+        waiter = self._waiters[me] = allocate_lock()
+        waiter.acquire()
+        return waiter
+
+    def _let_in(self) -> None:
+        """Wake every caller that waits for room: one at a time would cost each a turn of the scheduler."""
+        waiters, self._waiters = self._waiters, {}
+        for waiter in waiters.values():
+            waiter.release()
+
+    def _drop(self, reason: str) -> None:
+        loss = self._losses.note(reason)
+        loss.count += 1
+        self._losses.dropped += 1
+
+    def _lose(self, reason: str) -> None:
+        self._drop(reason)
+        self._bell.ring(True)
+
+    def _drop_oldest(self) -> None:
+        loss, losses = self._losses.note(_FULL), self._losses
+        arena = self._arena
+        second = arena.second()
+        # No call stands between these four: an interrupt can't part them.
+        arena.head = second
+        arena.count -= 1
+        loss.count += 1
+        losses.dropped += 1
+        arena.settle()
+
+    def _turn_date(self, created: float) -> None:
+        if self._date.turn(created):
+            self._day_start, self._day_end = self._date.start, self._date.end
+            self._arena.mark(self._date.day)
+            if self._arena.count:
+                # The file of the old date gets its last lines now.
+                self._bell.ring(True)
+
+    def _register_flush(self) -> LockType | bool:
+        self._empty_side()
+        if not self.waiting:
+            return True
+        waiter = allocate_lock()
+        waiter.acquire()
+        only_frozen = not (self._arena.count or self._side or self._losses.present)
+        self._flushers.append((self._generation - only_frozen, waiter))
+        self._bell.ring(True, True)
+        return waiter
+
+    def _forget_flush(self, waiter: LockType) -> None:
+        self._flushers = [entry for entry in self._flushers if entry[1] is not waiter]
+
+    def _leave(self, even_if_full: bool) -> bool:
+        self._empty_side()
+        if self.waiting and not even_if_full:
+            return False
+        self._bell.leave()
+        self._let_in()
+        return True
+
+    def _lie_down(self, until_something: bool) -> bool:
+        self._empty_side()
+        if self.due or (until_something and self._arena.count):
+            return False
+        self._bell.lie_down(Writer.WAITING, 1 if until_something else self._batch_size)
+        return True
+
+    def _back_off(self) -> bool:
+        if self._bell.hurried:
+            self._bell.hurried = False
+            return False
+        self._bell.lie_down(Writer.BACKING_OFF, NEVER)
+        return True
+
+    def _swap(self) -> Batch | None:
+        self._bell.urgent = False
+        arena = self._arena
+        if self._frozen is not None or not (arena.count or self._losses.present):
+            return None
+        if not self._date.known:
+            self._turn_date(time.time())
+        batch = self._frozen = Batch(arena, self._generation, self._losses.take())
+        self._spare.begin(self._date.day)
+        self._arena, self._spare = self._spare, arena
+        self._generation += 1
+        self._stalled = False
+        self._let_in()
+        return batch
+
+    def _settle(self, batch: Batch) -> None:
+        self._written += batch.arena.count
+        self._frozen = None
+        for generation, waiter in self._flushers:
+            if generation <= batch.generation:
+                waiter.release()
+        self._flushers = [entry for entry in self._flushers if entry[0] > batch.generation]

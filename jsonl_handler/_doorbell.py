@@ -1,0 +1,74 @@
+"""How callers call the writer, and how the writer rests until they do.
+
+A raw lock serves as the bell: unlike `threading.Event` and `queue.Queue` it survives a
+signal handler that interrupts its own thread inside it.
+"""
+
+from __future__ import annotations
+
+import enum
+import threading
+from _thread import LockType, allocate_lock, get_ident
+
+NEVER = 1 << 62
+
+
+class Writer(enum.IntEnum):
+    """What the writer does, as far as a caller has to know."""
+
+    ABSENT = 0
+    AWAKE = 1
+    WAITING = 2
+    BACKING_OFF = 3
+
+
+class Doorbell:
+    """The writer's state; the buffer's lock guards all of it but `rest`."""
+
+    __slots__ = ("_bell", "hurried", "thread", "urgent", "wake_at", "writer")
+
+    def __init__(self) -> None:
+        self._bell: LockType = allocate_lock()
+        self._bell.acquire()
+        self.writer = Writer.ABSENT
+        self.thread = 0
+        self.urgent = self.hurried = False
+        # So many waiting records call the writer.
+        self.wake_at = 1
+
+    @property
+    def absent(self) -> bool:
+        """True when no writer is there."""
+        return self.writer == Writer.ABSENT
+
+    def attend(self) -> None:
+        """The calling thread is the writer from now on."""
+        self.writer, self.thread, self.wake_at = Writer.AWAKE, get_ident(), NEVER
+
+    def leave(self) -> None:
+        """There is no writer from now on."""
+        self.writer, self.thread, self.wake_at = Writer.ABSENT, 0, 1
+
+    def ring(self, urgent: bool, out_of_pause: bool = False) -> bool:
+        """Call the writer if it rests; True when there is none."""
+        self.urgent = self.urgent or urgent
+        self.hurried = self.hurried or out_of_pause
+        if self.writer == Writer.WAITING or (out_of_pause and self.writer == Writer.BACKING_OFF):
+            self.writer, self.wake_at = Writer.AWAKE, NEVER
+            self._bell.release()
+        return self.writer == Writer.ABSENT
+
+    def lie_down(self, posture: Writer, wake_at: int) -> None:
+        """The writer is about to `rest`."""
+        self.writer, self.wake_at = posture, wake_at
+
+    def rest(self, timeout: float | None) -> bool:
+        """Sleep, without the buffer's lock, until the bell rings; False after *timeout* seconds."""
+        return self._bell.acquire(True, -1 if timeout is None else min(timeout, threading.TIMEOUT_MAX))
+
+    def get_up(self, woken: bool) -> bool:
+        """The writer is back; True when it was called."""
+        # A ring that came between the time-out and here would end the next rest before it began.
+        woken = woken or self._bell.acquire(False)
+        self.writer, self.wake_at, self.hurried = Writer.AWAKE, NEVER, False
+        return woken

@@ -1,0 +1,68 @@
+"""How a record or an event becomes a line, whatever its formatter.
+
+No `Exception` leaves here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from pythonjsonlogger.core import BaseJsonFormatter
+
+from jsonl_handler._encoding import encode_line, foreign_line
+from jsonl_handler._values import describe, free_name, object_of, text, timestamp_text
+from jsonl_handler.formatter import DEFAULT, JsonlFormatter, overrides, rescued
+
+LineEncoder: TypeAlias = Callable[[logging.LogRecord, str | None, int | None], bytes]
+
+
+def line_encoder(formatter: logging.Formatter | None) -> LineEncoder:
+    """The function (record, session, seq) → line of any formatter; it never raises an `Exception`.
+
+    Another JSON formatter's object is kept as it is if it is valid JSON; the text of a plain formatter
+    becomes the one field `message`. Without a formatter it is `JsonlFormatter()`.
+    """
+    if formatter is None:
+        return DEFAULT.encode
+    if isinstance(formatter, JsonlFormatter):
+        own_format = overrides(formatter, "format") and not overrides(formatter, "encode")
+        if not own_format:
+            return formatter.encode
+    as_line = foreign_line if isinstance(formatter, BaseJsonFormatter) else _text_line
+
+    def encode(record: logging.LogRecord, session: str | None, seq: int | None) -> bytes:
+        try:
+            return as_line(formatter.format(record))
+        except Exception as error:
+            return rescued(record, session, seq, error)
+
+    return encode
+
+
+def encode_event(
+    event: Mapping[Any, Any], level: int, created: float, session: str | None = None, seq: int | None = None
+) -> bytes:
+    """A mapping as one line: `timestamp` and `level` unless it has them, `session`, `seq`, its own fields."""
+    try:
+        own = object_of(event.items())
+    except Exception as error:
+        own = {"message": text(event), "formatter_error": describe(error)}
+    fields: dict[str, Any] = {}
+    if "timestamp" not in own:
+        fields["timestamp"] = timestamp_text(created)
+    if "level" not in own:
+        fields["level"] = logging.getLevelName(level)
+    if session is not None:
+        fields["session"] = session
+    if seq is not None:
+        fields["seq"] = seq
+    taken = {"session", "seq"}
+    for name, value in own.items():
+        fields[free_name(name, fields, taken)] = value
+    return encode_line(fields)
+
+
+def _text_line(written: object) -> bytes:
+    return encode_line({"message": text(written)})

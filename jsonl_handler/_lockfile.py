@@ -1,0 +1,105 @@
+"""Files that hold a lock: opened without following a link, locked on our own descriptor, checked to be the linked one.
+
+filelock's `lock_descriptor` does the locking: it takes 1 µs and logs nothing, where `FileLock`
+takes 57 and logs four DEBUG records into the very tree that this package serves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+# `O_NOFOLLOW`, `O_CLOEXEC` and `O_BINARY` are not everywhere.
+SAFE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+
+# How a mount point's blanks, newlines and backslashes are written in mountinfo.
+_OCTAL = re.compile(r"\\([0-7]{3})")
+_NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "virtiofs", "ceph", "glusterfs", "lustre", "afs"}
+
+_lock_descriptor: Callable[..., bool] | None = None
+
+
+def prepare() -> None:
+    """Import filelock now, for good.
+
+    Not with the package, since it costs 11 to 37 ms, and not with the first record: an
+    import under way in another thread when the process forks hangs the child, and at the
+    interpreter's end nothing can be imported any more.
+    """
+    global _lock_descriptor
+    if _lock_descriptor is None:
+        from filelock import lock_descriptor
+
+        _lock_descriptor = lock_descriptor
+
+
+def try_lock(descriptor: int) -> bool:
+    """Lock an open file if nobody holds it; OSError where the filesystem has no locks."""
+    prepare()
+    assert _lock_descriptor is not None
+    return _lock_descriptor(descriptor, blocking=False)
+
+
+def is_linked(descriptor: int, path: Path) -> bool:
+    """True while *path* names the very file that is open."""
+    try:
+        there = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    here = os.fstat(descriptor)
+    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+
+
+def unlink_if_ours(descriptor: int, path: Path) -> None:
+    """Remove *path*, unless it names another file by now."""
+    if is_linked(descriptor, path):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+def open_existing(path: Path) -> int | None:
+    """Open a regular file for reading and writing; None when it is gone; OSError for a link or anything else."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | SAFE | getattr(os, "O_NONBLOCK", 0))
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(f"{path} is not a regular file")
+    return descriptor
+
+
+def make_private_folder(path: Path) -> None:
+    """Make a folder and its parents with mode 0700 where they are missing."""
+    if not path.parent.is_dir():
+        make_private_folder(path.parent)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+
+
+def boot_id() -> str:
+    """A text that changes with each start of this machine; empty where there is none."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return ""
+
+
+def may_hide_locks(path: Path) -> bool:
+    """True on a network filesystem, where the lock of another host may not be seen (see proc(5), mountinfo)."""
+    try:
+        mounts = os.fsdecode(Path("/proc/self/mountinfo").read_bytes()).splitlines()
+    except OSError:
+        return True
+    real = os.path.realpath(path) + "/"
+    best, kind = "", ""
+    for mount in mounts:
+        before, _, after = mount.partition(" - ")
+        point = _OCTAL.sub(lambda match: chr(int(match[1], 8)), before.split(" ")[4])
+        if real.startswith(point.rstrip("/") + "/") and len(point) >= len(best):
+            best, kind = point, after.split(" ")[0]
+    return kind in _NETWORK or kind.startswith("fuse.")

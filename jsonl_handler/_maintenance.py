@@ -1,0 +1,117 @@
+"""The thread for what may take long or needs other people's locks: sweeps and the voice.
+
+It keeps the writer on time: a sweep there made it late, and a healthy disk dropped records.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from _thread import allocate_lock
+from collections.abc import Callable
+
+from jsonl_handler._status import Voice
+from jsonl_handler._worker import Worker
+
+_HOUR = 3600.0
+_FIRST_WORD = 5.0
+_NEXT_WORD = 60.0
+_PATIENCE = 1.0
+
+
+class Maintenance:
+    """Sweeps when asked and once an hour, and says what the voice has queued."""
+
+    def __init__(self, voice: Voice, sweep: Callable[[Callable[[], bool]], None]) -> None:
+        """*sweep* is given a function that turns true when it should stop."""
+        self._voice = voice
+        self._sweep = sweep
+        self._bell = allocate_lock()
+        self._bell.acquire()
+        self._worker = Worker(self._run, "jsonl-handler-maintenance")
+        self._sweep_asked = self._stopping = self._losing = False
+        self.loss: Callable[[], tuple[int, str] | None] | None = None
+        voice.bell = self.ring
+
+    def start(self) -> None:
+        """Start the thread, where one can be started."""
+        if not self._worker.running:
+            self._stopping = False
+            # Where none can be started (see there), `stop` says what is to be said.
+            self._worker.start()
+
+    def ring(self) -> None:
+        """Have the thread look round; may be called under any lock and from a signal handler."""
+        try:
+            self._bell.release()
+        except RuntimeError:
+            # It has been rung already.
+            return
+
+    def alarm(self) -> None:
+        """Records are being dropped: if that lasts, tell of it while it does."""
+        self._losing = True
+        self.ring()
+
+    def ask_sweep(self) -> None:
+        """Have the directory swept soon."""
+        self._sweep_asked = True
+        self.ring()
+
+    def stop(self) -> None:
+        """End the thread, a sweep in progress too, and say what is left to say."""
+        self._stopping = True
+        self.ring()
+        if self._worker.running:
+            # dictConfig closes handlers under logging's lock, which the thread may need to speak.
+            self._worker.join(_PATIENCE)
+        else:
+            speak_now(self._voice)
+
+    def _run(self) -> None:
+        next_sweep = time.monotonic() + _HOUR
+        patience = _FIRST_WORD
+        while True:
+            rang = self._bell.acquire(True, self._longest_rest(patience, next_sweep))
+            if self._losing and not rang:
+                patience = _NEXT_WORD
+                self._tell_of_loss()
+            self._voice.speak()
+            if self._stopping:
+                break
+            if self._sweep_asked or time.monotonic() >= next_sweep:
+                self._sweep_asked = False
+                next_sweep = time.monotonic() + _HOUR
+                self._sweep_safely()
+            if not self._losing:
+                patience = _FIRST_WORD
+        self._voice.speak(finally_=True)
+
+    def _longest_rest(self, patience: float, next_sweep: float) -> float:
+        if self._losing:
+            return patience
+        if self._voice.held:
+            return _NEXT_WORD
+        return min(max(next_sweep - time.monotonic(), 1.0), _HOUR)
+
+    def _tell_of_loss(self) -> None:
+        present = self.loss() if self.loss is not None else None
+        if present is None:
+            self._losing = False
+        elif present[0]:
+            count, reason = present
+            self._voice.tell("loss", f"{count} records dropped so far: {reason}, and it lasts", count=count)
+
+    def _sweep_safely(self) -> None:
+        try:
+            self._sweep(lambda: self._stopping)
+        except Exception as error:
+            self._voice.tell("sweep", f"retention could not run: {error!r}")
+            self._voice.speak()
+
+
+def speak_now(voice: Voice) -> None:
+    """Say what waits from this thread, unless it holds logging's own lock (then a later call will)."""
+    lock = getattr(logging, "_lock", None)
+    if lock is None or not lock._is_owned():
+        voice.speak(finally_=True)

@@ -1,0 +1,164 @@
+"""One open segment: append to it, mend the torn end that a crash left, see whether it is still there.
+
+Its name and its limits are the business of `_segments`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import mmap
+import os
+import stat
+from pathlib import Path
+from typing import Self
+
+from jsonl_handler._arena import Cursor
+from jsonl_handler._lockfile import SAFE, open_existing
+
+_STEP = 64 * 1024
+
+
+class SegmentFile:
+    """An open segment, *size* bytes long, *whole* of them in whole lines.
+
+    *header* is what must be written before the first line; *torn* says how many bytes
+    of a torn last line were cut when the segment was taken up again.
+    """
+
+    def __init__(self, descriptor: int, size: int, *, header: bytes = b"", torn: int = 0) -> None:
+        self._descriptor = descriptor
+        self.size = self.whole = size
+        self.header = header
+        self.torn = torn
+        self.has_lines = size > 0
+        self.bytes_written = 0
+        self._writing = False
+
+    @classmethod
+    def create(cls, path: Path, mode: int, header: bytes) -> Self:
+        """A new file; FileExistsError when anything of that name is there, a dangling link included."""
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL
+        return cls(os.open(path, flags | SAFE, mode), 0, header=header)
+
+    @classmethod
+    def resume(cls, path: Path) -> Self:
+        """An existing file, its torn end cut or made whole; OSError for a link or anything but a file."""
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | SAFE | getattr(os, "O_NONBLOCK", 0))
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError(f"{path} is not a regular file")
+            size, torn = _mend(descriptor, status.st_size)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return cls(descriptor, size, torn=torn)
+
+    @property
+    def mid_line(self) -> bool:
+        """True after an error has left half a line, whose rest must come next."""
+        return self.size != self.whole
+
+    @property
+    def vanished(self) -> bool:
+        """True once the file has no name any more."""
+        return os.fstat(self._descriptor).st_nlink == 0
+
+    def write_header(self) -> None:
+        """Write the header, or leave the file as it was and raise OSError."""
+        before, had_lines, counted = self.size, self.has_lines, self.bytes_written
+        try:
+            self.append(self.header, Cursor(0), len(self.header))
+        except BaseException:
+            os.ftruncate(self._descriptor, before)
+            self.size = self.whole = before
+            self.bytes_written = counted
+            raise
+        finally:
+            self.has_lines = had_lines
+        self.header = b""
+
+    def append(self, lines: bytes | mmap.mmap, cursor: Cursor, stop: int) -> None:
+        """Append ``lines[cursor.at:stop]``; OSError with a part of it written, *cursor* tells how much."""
+        if self._writing:
+            self._catch_up(lines, cursor)
+        self._writing = True
+        with memoryview(lines) as view:
+            while cursor.at < stop:
+                # A short write is legal (a signal, a full disk); stopping at it would leave half a line.
+                with view[cursor.at : stop] as rest:
+                    written = os.write(self._descriptor, rest)
+                self._account(lines, cursor, written)
+        self._writing = False
+
+    def _account(self, lines: bytes | mmap.mmap, cursor: Cursor, written: int) -> None:
+        newline = lines.rfind(b"\n", cursor.at, cursor.at + written)
+        cursor.at += written
+        # Only now: a first line that the disk refuses whole leaves a segment that has none.
+        self.has_lines = True
+        self.size += written
+        self.bytes_written += written
+        if newline >= 0:
+            self.whole = self.size - (cursor.at - newline - 1)
+
+    def _catch_up(self, lines: bytes | mmap.mmap, cursor: Cursor) -> None:
+        """The last append did not end: an error, or an interrupt (Ctrl-C) between a write and its accounting."""
+        written = os.fstat(self._descriptor).st_size - self.size
+        if written > 0:
+            self._account(lines, cursor, written)
+
+    def close(self) -> None:
+        """Close the file; half a line at its end, which never was valid, is cut off."""
+        if self.mid_line:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, self.whole)
+        os.close(self._descriptor)
+
+
+def last_seq(path: Path, session_id: str) -> int:
+    """The highest `seq` in the last lines of a segment; -1 when there is none; OSError for a link or no file.
+
+    Threads land out of order, but never far: the highest is within the last 1 MiB.
+    """
+    highest = -1
+    descriptor = open_existing(path)
+    if descriptor is None:
+        return -1
+    with open(descriptor, "rb") as segment:
+        size = segment.seek(0, os.SEEK_END)
+        segment.seek(max(0, size - 16 * _STEP))
+        for line in segment:
+            with contextlib.suppress(ValueError, RecursionError):
+                fields = json.loads(line)
+                if isinstance(fields, dict) and fields.get("session") == session_id:
+                    seq = fields.get("seq")
+                    highest = max(highest, seq) if isinstance(seq, int) else highest
+    return highest
+
+
+def _mend(descriptor: int, size: int) -> tuple[int, int]:
+    """See that the file ends with a whole line: (its size then, how many bytes were cut)."""
+    tail = b""
+    start = size
+    while start > 0 and b"\n" not in tail:
+        step = min(_STEP, start)
+        start -= step
+        os.lseek(descriptor, start, os.SEEK_SET)
+        tail = os.read(descriptor, step) + tail
+    rest = tail[tail.rfind(b"\n") + 1 :]
+    if not rest:
+        return size, 0
+    if _is_object(rest):
+        # Whole but for its newline: what was accepted is not thrown away.
+        os.write(descriptor, b"\n")
+        return size + 1, 0
+    os.ftruncate(descriptor, size - len(rest))
+    return size - len(rest), len(rest)
+
+
+def _is_object(text: bytes) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False

@@ -1,0 +1,220 @@
+"""The only writer of `.jsonl` bytes: which segment a line goes to, by date and size.
+
+It raises OSError and says how far it got; it does not try again, and it does not
+know who else is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import errno
+import mmap
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from jsonl_handler._arena import Cursor
+from jsonl_handler._dates import date_of
+from jsonl_handler._names import SegmentName
+from jsonl_handler._segment_file import SegmentFile, last_seq
+
+_MOST_NAMES = 1000
+_MOST_LOST = 3
+
+
+class SegmentWriter:
+    """Appends lines to the segments of one session; not thread-safe: one thread at a time."""
+
+    def __init__(
+        self,
+        directory: Path,
+        prefix: str,
+        session_id: str,
+        *,
+        file_mode: int,
+        header: Callable[[SegmentName, int], bytes],
+        announce: Callable[[SegmentName], None],
+        resumes: bool,
+    ) -> None:
+        """*header* makes the first line of a segment, given its name and the size of a torn line that was cut.
+
+        *announce* hears a name before the file is made; *resumes* says that segments may exist.
+        """
+        self._directory = directory
+        self._first = SegmentName(prefix, date_of(0), session_id)
+        self._file_mode = file_mode
+        self._header = header
+        self._announce = announce
+        self._parts = highest_parts(directory, prefix, session_id) if resumes else {}
+        self._file: SegmentFile | None = None
+        self._name: SegmentName | None = None
+        self._batch: Cursor | None = None
+        self._from = 0
+        self._lost = 0
+        self._bytes_before = 0
+        self.opened = 0
+
+    @property
+    def path(self) -> Path | None:
+        """The current segment; None before the first write."""
+        return self._directory / str(self._name) if self._name else None
+
+    @property
+    def bytes_written(self) -> int:
+        """All bytes written, headers included."""
+        return self._bytes_before + (self._file.bytes_written if self._file else 0)
+
+    def last_seq(self) -> int:
+        """The highest `seq` that the session's segments tell of; -1 when there is none."""
+        found: list[int] = []
+        if not self._parts:
+            return -1
+        for path in _last_written_first(self._directory, self._first):
+            with contextlib.suppress(OSError):
+                seq = last_seq(path, self._first.session)
+                found += [seq] if seq >= 0 else []
+            # The last two: about midnight a few records of the new date may be older than the last of the old one.
+            if len(found) == 2:
+                break
+        return max(found, default=-1)
+
+    def expected_path(self, date: datetime.date) -> Path:
+        """Where the next line of a date goes, if nothing stands in the way."""
+        return self._directory / str(self._name_of(date, self._parts.get(date, 0)))
+
+    def write(self, lines: bytes | mmap.mmap, cursor: Cursor, end: int, day: int, cap: int) -> None:
+        """Append ``lines[cursor.at:end]``, all of one date (days since the epoch).
+
+        No segment grows over *cap* bytes, unless by a single line. Raises OSError;
+        *cursor* then stands at the byte where it stopped, which is where to go on.
+        Returns early when a segment had vanished: *cursor* has gone back, perhaps to another date.
+        """
+        date = date_of(day)
+        if self._batch is not cursor:
+            self._batch, self._from, self._lost = cursor, cursor.begun, 0
+        if self._file is None or not self._file.mid_line:
+            # The file that got the first half of this line was closed, and cut it off.
+            cursor.at = max(cursor.begun, lines.rfind(b"\n", cursor.begun, cursor.at) + 1)
+        while cursor.at < end:
+            file = self._file
+            if file is None:
+                file = self._turn_to(date, cursor.at)
+            elif not file.mid_line and self._name is not None and self._name.date != date:
+                if not self._leave(cursor):
+                    return
+                file = self._turn_to(date, cursor.at)
+            if file.header:
+                file.write_header()
+            stop = _cut(file, lines, cursor.at, end, cap)
+            if stop is not None:
+                file.append(lines, cursor, stop)
+            elif self._name is None or not self._leave(cursor):
+                return
+            else:
+                self._create(self._name.next(), cursor.at)
+
+    def confirm(self, cursor: Cursor) -> bool:
+        """True when what was written is in a file that is still there; else *cursor* goes back to its beginning."""
+        if self._file is None or not self._file.vanished:
+            return True
+        cursor.at = self._from
+        self.close()
+        self._lost += 1
+        if self._lost > _MOST_LOST:
+            self._lost = 0
+            raise OSError(errno.ESTALE, "segments are removed as fast as they are made", str(self.path))
+        return False
+
+    def close(self) -> None:
+        """Close the current segment."""
+        if self._file is not None:
+            file, self._file = self._file, None
+            self._bytes_before += file.bytes_written
+            file.close()
+
+    def _leave(self, cursor: Cursor) -> bool:
+        """Close a segment that is full or of another date; False when it had vanished with a part of this batch."""
+        if not self.confirm(cursor):
+            return False
+        self.close()
+        return True
+
+    def _turn_to(self, date: datetime.date, at: int) -> SegmentFile:
+        """Go on with the highest segment of a date, or make its first one."""
+        part = self._parts.get(date)
+        if part is None:
+            return self._create(self._name_of(date, 0), at)
+        name = self._name_of(date, part)
+        self._announce(name)
+        try:
+            file = SegmentFile.resume(self._directory / str(name))
+        except OSError as error:
+            # Gone, a link, or no file at all: a name that was used once is left alone.
+            if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE}:
+                raise
+            return self._create(name.next(), at)
+        if not file.size:
+            file.header = self._header(name, 0)
+        if file.torn:
+            file.header += self._header(name, file.torn)
+        return self._adopt(name, file, at)
+
+    def _create(self, name: SegmentName, at: int) -> SegmentFile:
+        for _ in range(_MOST_NAMES):
+            self._announce(name)
+            try:
+                file = SegmentFile.create(self._directory / str(name), self._file_mode, self._header(name, 0))
+            except FileExistsError:
+                name = name.next()
+            else:
+                return self._adopt(name, file, at)
+        raise OSError(errno.EEXIST, f"{_MOST_NAMES} names in a row are taken", str(self._directory / str(name)))
+
+    def _adopt(self, name: SegmentName, file: SegmentFile, at: int) -> SegmentFile:
+        if name != self._name:
+            self.opened += 1
+        self._file, self._name, self._from = file, name, at
+        self._parts[name.date] = name.part
+        return file
+
+    def _name_of(self, date: datetime.date, part: int) -> SegmentName:
+        return SegmentName(self._first.prefix, date, self._first.session, part)
+
+
+def highest_parts(directory: Path, prefix: str, session_id: str) -> dict[datetime.date, int]:
+    """The highest part of each date that a session has segments of."""
+    parts: dict[datetime.date, int] = {}
+    for name in _names(directory, prefix, session_id):
+        parts[name.date] = max(name.part, parts.get(name.date, 0))
+    return parts
+
+
+def _names(directory: Path, prefix: str, session_id: str) -> Iterator[SegmentName]:
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            name = SegmentName.parse(entry.name, prefix)
+            if name is not None and name.session == session_id:
+                yield name
+
+
+def _last_written_first(directory: Path, of: SegmentName) -> list[Path]:
+    found: list[tuple[int, SegmentName]] = []
+    for name in _names(directory, of.prefix, of.session):
+        with contextlib.suppress(OSError):
+            found.append((os.lstat(directory / str(name)).st_mtime_ns, name))
+    return [directory / str(name) for _, name in sorted(found, reverse=True)]
+
+
+def _cut(file: SegmentFile, lines: bytes | mmap.mmap, start: int, end: int, cap: int) -> int | None:
+    """Where to stop so that the cap is kept, at the end of a line; None when the segment is full."""
+    if file.mid_line:
+        return lines.find(b"\n", start, end) + 1
+    room = max(0, cap - file.size)
+    if end - start <= room:
+        return end
+    stop = lines.rfind(b"\n", start, start + room) + 1
+    if stop:
+        return stop
+    # Not even one line fits: into a segment that has none yet it goes all the same, alone.
+    return None if file.has_lines else lines.find(b"\n", start, end) + 1

@@ -1,0 +1,350 @@
+"""The file side of one handler: its session, its segments and their upkeep, joined.
+
+`write_batch` is its whole contract with a writer: it never raises, and says how far it got.
+One thread writes at a time; who that is, the callers see to.
+"""
+
+from __future__ import annotations
+
+import datetime
+import mmap
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from jsonl_handler import _lineage, _lockfile, _retention, _session
+from jsonl_handler._arena import Cursor, Marks
+from jsonl_handler._encoding import encode_line
+from jsonl_handler._maintenance import Maintenance, speak_now
+from jsonl_handler._names import SegmentName
+from jsonl_handler._segments import SegmentWriter
+from jsonl_handler._status import LOGGER_NAME, Stats, Voice
+from jsonl_handler._values import timestamp_text
+from jsonl_handler.settings import Problem, Settings
+
+_MOST_CLAIMS = 20
+_SWEPT_LATELY = 3600.0
+_STEP_LISTED = 10_000
+_STEP_DELETED = 100
+
+
+class SessionFiles:
+    """Writes batches of lines to the segments of a session that it claims with the first of them."""
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        prefix: str,
+        session_id: str | None,
+        settings: Settings,
+        owner: object,
+    ) -> None:
+        """*owner* is the handler: a session is handed on from one handler to the next."""
+        _lockfile.prepare()
+        # The program may change its working directory later.
+        self.directory = Path(os.path.abspath(directory))
+        self.prefix = prefix
+        self.settings = settings
+        self.voice = Voice()
+        self.maintenance = Maintenance(self.voice, self._sweep)
+        self._owner = weakref.ref(owner)
+        self.batches = self.write_errors = self.deleted_files = 0
+        self.last_error: str | None = None
+        self._asked = _session.clean_id(session_id)
+        # A late record may be written by its caller while another thread opens or closes.
+        self._lock = threading.RLock()
+        self._session: _session.SessionFile | None = None
+        self._segments: SegmentWriter | None = None
+        self._bytes_before = self._opened_before = 0
+        self._failures = 0
+        self._last_path: Path | None = None
+        self._swept_after = -1
+        self._told: set[str] = set()
+        self.closing = False
+        self.lineage = _lineage.inherit(self._key(), self._asked, owner)
+
+    # What it is asked.
+
+    @property
+    def path(self) -> Path | None:
+        """The current segment, or where the first line will go, or the last one; None before the session is open."""
+        segments = self._segments
+        if segments is None:
+            return self._last_path
+        today = datetime.datetime.fromtimestamp(time.time(), datetime.UTC).date()
+        return segments.path or segments.expected_path(today)
+
+    @property
+    def bytes_written(self) -> int:
+        """All bytes, headers and the package's own lines included."""
+        segments = self._segments
+        return self._bytes_before + (segments.bytes_written if segments else 0)
+
+    @property
+    def rotations(self) -> int:
+        """How often one segment followed another."""
+        segments = self._segments
+        return max(0, self._opened_before + (segments.opened if segments else 0) - 1)
+
+    # What it does.
+
+    def open(self) -> _lineage.Lineage:
+        """Claim the session, once; where the directory does not allow it, the writer tries again later.
+
+        Raises `SupersededError` when the session has passed to another handler.
+        """
+        self.closing = False
+        if self._session is None:
+            self._take_over()
+            with self._lock:
+                if self._session is None:
+                    self._claim_or_tell()
+        self.maintenance.start()
+        assert self.lineage is not None
+        return self.lineage
+
+    def start_anew(self) -> None:
+        """Go on under a session of its own: the one it had has passed to another handler."""
+        self.lineage = None
+
+    def write_batch(self, lines: bytes | mmap.mmap, cursor: Cursor, end: int, marks: Marks) -> bool:
+        """Write ``lines[cursor.at:end]``; False after trouble, which is counted and told.
+
+        *cursor* then stands where it stopped, and the same call goes on there. *marks* are
+        pairs (offset, days since the epoch) where a date begins.
+        """
+        with self._lock:
+            try:
+                segments = self._ensure_session(cursor)
+                while cursor.at < end or not segments.confirm(cursor):
+                    stop, day = _piece(marks, cursor.at, end)
+                    segments.write(lines, cursor, stop, day, self.settings.max_file_bytes)
+            except OSError as error:
+                self._note_failure(error)
+                return False
+            self.batches += 1
+            self._note_success(segments)
+            return True
+
+    def own_line(self, message: str, **fields: object) -> bytes:
+        """A line of the package itself; it has no `seq`."""
+        session_id = self.lineage.session_id if self.lineage else None
+        head = {"timestamp": timestamp_text(time.time()), "level": "WARNING", "logger": LOGGER_NAME}
+        return encode_line({**head, "message": message, "session": session_id, **fields})
+
+    def tell_problems(self, problems: Sequence[Problem]) -> None:
+        """Tell of settings that could not be used, once."""
+        for problem in problems:
+            self.voice.tell("settings", str(problem))
+        if problems:
+            speak_now(self.voice)
+
+    def give_up(self, why: str) -> None:
+        """Tell that the handler closes with something unwritten."""
+        self.voice.tell("close", f"{why}: {self.last_error or 'the disk does not answer'}")
+        self.maintenance.stop()
+
+    def stats(self, session_id: str | None, written: int, dropped: int, pending: int) -> Stats:
+        """The numbers of this side, beside those of the records."""
+        return Stats(
+            session_id=session_id,
+            path=self.path,
+            accepted=written + dropped + pending,
+            written=written,
+            dropped=dropped,
+            pending=pending,
+            bytes_written=self.bytes_written,
+            batches=self.batches,
+            rotations=self.rotations,
+            write_errors=self.write_errors,
+            recovered=0,
+            deleted_files=self.deleted_files,
+            crash_safe=False,
+            last_error=self.last_error,
+        )
+
+    def close(self, *, hand_over: bool = True) -> None:
+        """End the session cleanly; the next handler of this directory may go on with it."""
+        self.closing = True
+        # A sweep in progress ends here.
+        self.maintenance.stop()
+        with self._lock:
+            self._drop_segments()
+            session = self._session
+            if session is not None:
+                self._sweep_a_little()
+                self._session = None
+                try:
+                    session.release()
+                except OSError as error:
+                    self.voice.tell("disk", f"{session.path} could not be removed: {error}")
+            if hand_over and self.lineage is not None and not _lineage.is_lost(self.lineage, self._owner):
+                _lineage.leave(self._key(), self.lineage)
+        self.maintenance.stop()
+
+    # How it does it.
+
+    def _key(self) -> tuple[str, str]:
+        return os.path.realpath(self.directory), self.prefix
+
+    def _ensure_session(self, cursor: Cursor) -> SegmentWriter:
+        session = self._session
+        if session is not None and not session.is_linked():
+            # Somebody removed the session file, perhaps with the whole directory.
+            self._session = None
+            session.release()
+            session = None
+            if self._segments is not None:
+                self._segments.confirm(cursor)
+        if session is None:
+            if self.lineage is not None and _lineage.is_lost(self.lineage, self._owner):
+                self.lineage = None
+            self._claim()
+        assert self._segments is not None
+        return self._segments
+
+    def _take_over(self) -> None:
+        """Have a closed handler that was logged to again give up the session that is ours now."""
+        holder = _lineage.hold(self.lineage, self._owner) if self.lineage is not None else None
+        if holder is not None:
+            holder.yield_session()
+
+    def _claim_or_tell(self) -> None:
+        try:
+            self._claim()
+        except OSError as error:
+            self._note_failure(error)
+            if self.lineage is None:
+                # Not the name that was asked for: what its last `seq` was can't be seen now.
+                self.lineage = _lineage.Lineage(_session.random_id(), 0, self._owner, asked=self._asked)
+                if self._asked:
+                    self._tell_name(self._asked, "could not be claimed")
+
+    def _claim(self) -> None:
+        resumed = self.lineage
+        wanted = resumed.session_id if resumed else self._asked
+        name = wanted or _session.random_id()
+        for _ in range(_MOST_CLAIMS):
+            try:
+                self._session = _session.claim(self.directory, self.prefix, name)
+                break
+            except _session.TakenError:
+                name = _session.random_id()
+        else:
+            raise OSError(f"no free session name in {self.directory}")
+        if self._segments is None or name != wanted:
+            self._renew_segments(name, resumes=name == wanted)
+        elif (current := self._segments.path) is not None:
+            self._session.note_segment(current.name)
+        if resumed is None:
+            assert self._segments is not None
+            self.lineage = _lineage.Lineage(name, self._segments.last_seq() + 1, self._owner, asked=self._asked)
+        else:
+            resumed.session_id = name
+        if wanted is not None and name != wanted:
+            self._tell_name(wanted, "is in use by a live handler")
+
+    def _tell_name(self, wanted: str, why: str) -> None:
+        fresh = self.lineage.session_id if self.lineage else None
+        self.voice.tell("session", f"session {wanted!r} {why}; this handler writes as {fresh!r}")
+
+    def _renew_segments(self, session_id: str, *, resumes: bool) -> None:
+        self._drop_segments()
+        self._segments = SegmentWriter(
+            self.directory,
+            self.prefix,
+            session_id,
+            file_mode=self.settings.file_mode,
+            header=self._header,
+            announce=self._announce,
+            resumes=resumes,
+        )
+
+    def _drop_segments(self) -> None:
+        segments, self._segments = self._segments, None
+        if segments is not None:
+            self._last_path = segments.path
+            segments.close()
+            self._bytes_before += segments.bytes_written
+            self._opened_before += segments.opened
+
+    def _announce(self, name: SegmentName) -> None:
+        if self._session is not None:
+            self._session.note_segment(str(name))
+
+    def _header(self, name: SegmentName, torn: int) -> bytes:
+        if torn:
+            text = f"a torn last line of {torn} bytes was cut"
+            self.voice.tell("torn", f"{name}: {text}", count=1)
+            return self.own_line(text, torn=1, torn_bytes=torn)
+        if self.settings.context is None:
+            return b""
+        return encode_line(
+            {
+                "kind": "header",
+                "schema_version": 1,
+                "timestamp": timestamp_text(time.time()),
+                "session": name.session,
+                "segment": name.part,
+                "context": self.settings.context,
+            }
+        )
+
+    def _note_failure(self, error: OSError) -> None:
+        self.write_errors += 1
+        self._failures += 1
+        reason = f"{error.strerror or error} ({error.filename or self.path or self.directory})"
+        self.last_error = reason
+        if self._failures == 1:
+            self.voice.tell("disk", f"cannot write to {self.directory}: {reason}; records wait in memory")
+
+    def _note_success(self, segments: SegmentWriter) -> None:
+        if self._failures:
+            failures, self._failures = self._failures, 0
+            self.voice.tell("disk", f"writing to {self.directory} works again, after {failures} failed attempts")
+        opened = self._opened_before + segments.opened
+        if opened != self._swept_after and not self.closing:
+            self._swept_after = opened
+            self.maintenance.ask_sweep()
+
+    def _sweep(self, stop: Callable[[], bool], **bounds: int) -> None:
+        session = self._session
+        if session is not None:
+            session.touch()
+        limits = _retention.Limits.of(self.settings)
+        result = _retention.sweep(str(self.directory), self.prefix, limits, stop=stop, **bounds)
+        self.deleted_files += result.deleted
+        # A bounded step that deleted fewer than it might has done what it can for this hour.
+        enough = bool(bounds) and not result.skipped and result.deleted < bounds["most_deleted"]
+        if result.complete or enough:
+            _session.note_swept(self.directory, self.prefix)
+        # Of a limit that stays exceeded only the number changes, and it is told once.
+        found = {text.partition(",")[0]: text for text in result.unmet} | dict.fromkeys(result.problems, "")
+        for key in found.keys() - self._told:
+            self.voice.tell("sweep", found[key] or key)
+        # What has been mended since is told again, should it come back.
+        self._told = set(found) if result.complete else self._told | set(found)
+
+    def _sweep_a_little(self) -> None:
+        """One bounded step, so that programs which always end early are swept too."""
+        # A time in the future, from before the clock was set back, is not lately.
+        if abs(time.time() - _session.last_swept(self.directory, self.prefix)) < _SWEPT_LATELY:
+            return
+        try:
+            self._sweep(lambda: False, most_listed=_STEP_LISTED, most_deleted=_STEP_DELETED)
+        except Exception as error:
+            # The session must end whatever happens here.
+            self.voice.tell("sweep", f"retention could not run: {error!r}")
+
+
+def _piece(marks: Marks, at: int, end: int) -> tuple[int, int]:
+    """The date of the line at *at*, and where the next date begins."""
+    day = marks[0][1]
+    for offset, date in marks:
+        if offset > at:
+            return min(offset, end), day
+        day = date
+    return end, day

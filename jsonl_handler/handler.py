@@ -1,0 +1,279 @@
+"""`JsonlHandler`: the front door, which joins the pair and the file side and sees to their opening and closing."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import weakref
+from _thread import LockType
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jsonl_handler._buffer import RecordBuffer
+from jsonl_handler._door import Door
+from jsonl_handler._lineage import Lineage, SupersededError
+from jsonl_handler._session_files import SessionFiles
+from jsonl_handler._status import Stats
+from jsonl_handler.pair import BatchQueueListener
+from jsonl_handler.settings import Settings
+
+
+class JsonlHandler(logging.Handler):
+    """Writes each record as one JSON line into files that belong to this process's session alone.
+
+    *directory* is made when it is missing. *session_id* is cut to its first 8 ASCII letters
+    and digits, in lower case; None takes a random one. *settings* are the keys of
+    `Settings`; with *strict* an invalid value raises, else it is told and its default is
+    used. Raises `ConfigError` for an unknown key and for a *prefix*, *directory* or
+    ``file_mode`` that can't be used.
+
+    Nothing starts before the first record.
+    """
+
+    writes_session_files = True
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        prefix: str = "telemetry",
+        session_id: str | None = None,
+        level: int | str = logging.NOTSET,
+        strict: bool = False,
+        **settings: Any,
+    ) -> None:
+        loaded, problems = Settings.load(settings, strict=strict)
+        self._files = SessionFiles(directory, prefix, session_id, loaded, self)
+        self._buffer = RecordBuffer(loaded)
+        self._listener = BatchQueueListener(self._buffer, self._files)
+        self._door = Door(self._buffer, self._open, self._attend)
+        self._opening = threading.RLock()
+        self._early: deque[logging.LogRecord] = deque()
+        self._enabled = loaded.enabled
+        self._closed_once = self._abandoned = False
+        self._files.maintenance.loss = self._buffer.untold
+        self._buffer.on_loss(self._files.maintenance.alarm)
+        self._listener.on_end = self._writer_ended
+        super().__init__(level)
+        self._files.tell_problems(problems)
+
+    def createLock(self) -> None:
+        """None is needed: the buffer has its own, and ``logging.shutdown`` calls `close` under this one."""
+        self.lock = None
+
+    def setFormatter(self, fmt: logging.Formatter | None) -> None:
+        """Make lines with *fmt*: a `JsonlFormatter`, any other of python-json-logger, or a plain one."""
+        super().setFormatter(fmt)
+        self._door.use(fmt)
+
+    # Records.
+
+    def handle(self, record: logging.LogRecord) -> Any:
+        """Filter a record and accept it; never raises an `Exception`."""
+        if not self._enabled:
+            return False
+        if self.filters:
+            try:
+                passed: Any = self.filter(record)
+            except Exception as error:
+                self._door.refuse("made a filter fail", error)
+                return False
+            if not passed:
+                return passed
+            if isinstance(passed, logging.LogRecord):
+                record = passed
+        self._door.accept(record)
+        return record
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Accept a record without asking the filters."""
+        if self._enabled:
+            self._door.accept(record)
+
+    def write(self, line: bytes | str | Mapping[str, Any], level: int = logging.INFO) -> None:
+        """Accept an encoded line, or a mapping to encode, for loggers that have no `LogRecord`.
+
+        A line is trusted to be one JSON object; its newline may be missing, and it gets no
+        ``seq``. What is not one line is kept as ``{"message": …, "malformed": true}``.
+        """
+        if not self._enabled or level < self.level:
+            return
+        lineage = self._door.lineage
+        if lineage is not None:
+            self._door.put(line, level, lineage)
+            return
+        lineage = self._ready()
+        if lineage is None:
+            self._heir().write(line, level)
+        else:
+            self._door.put(line, level, lineage)
+            if self._closed_once:
+                self.flush()
+
+    # Flush and close.
+
+    def flush(self, timeout: float | None = None) -> bool:  # type: ignore[override]
+        """Return when all that was accepted before the call is written; False after *timeout* seconds.
+
+        Without *timeout* it is ``close_timeout``: `logging` calls a bare ``flush()``.
+        """
+        if not self._listener.running:
+            return self._listener.drain()
+        answer = self._buffer.ask_flush()
+        if isinstance(answer, bool):
+            return answer
+        return self._await(answer, self.settings.close_timeout if timeout is None else timeout)
+
+    def close(self) -> None:
+        """Write what waits, for at most ``close_timeout`` seconds, and end the session.
+
+        A record that comes later is still written, in the same session.
+        """
+        self.yield_session()
+        # Not under our lock: this takes logging's own.
+        super().close()
+
+    # What it tells of itself.
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return self._files.settings
+
+    @property
+    def session_id(self) -> str | None:
+        """The session's name; None before the first record."""
+        lineage = self._files.lineage
+        return lineage.session_id if lineage else None
+
+    @property
+    def path(self) -> Path | None:
+        """The current segment; None before the first record."""
+        return self._files.path
+
+    @property
+    def baseFilename(self) -> str:
+        """The current segment as `logging.FileHandler` names it; empty before the first record."""
+        return str(self.path or "")
+
+    def stats(self) -> Stats:
+        """What this handler has done so far."""
+        written, dropped, pending = self._buffer.counts()
+        return self._files.stats(self.session_id, written, dropped, pending)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._files.directory} {self.session_id or '(no record yet)'}>"
+
+    # Opening and closing.
+
+    def yield_session(self) -> None:
+        """Write what waits and give the session up, to the handler that goes on with it or for good."""
+        with self._opening:
+            self._files.closing = True
+            self._door.lineage = None
+            if self._listener.stop(self.settings.close_timeout):
+                self._files.close()
+            elif not self._abandoned:
+                # The writer is stuck in a write. The session stays its own: nobody may go on with it.
+                self._abandoned = True
+                pending = self._buffer.counts()[2]
+                self._files.give_up(f"{pending} records could not be written within close_timeout")
+            self._closed_once = True
+        self._take_early()
+
+    def _open(self, record: logging.LogRecord) -> Lineage | None:
+        """The session for a first record; None when the record has been seen to."""
+        if self._opening._is_owned():  # type: ignore[attr-defined]
+            # A signal handler or a `__del__` logs while this very thread opens or closes.
+            if len(self._early) >= self.settings.buffer_limit:
+                self._buffer.lose("too many records in an interrupt")
+            else:
+                self._early.append(record)
+            return None
+        lineage = self._ready()
+        if lineage is None:
+            self._heir().handle(record)
+            return None
+        if not self._closed_once:
+            return lineage
+        # After close() nobody can be counted on to call flush(): it is written straight through.
+        self._door.accept(record)
+        self.flush()
+        return None
+
+    def _ready(self) -> Lineage | None:
+        """Open the session and start the writer, if another thread has not just done so.
+
+        None when this handler is closed and another one has taken the session over.
+        """
+        with self._opening:
+            try:
+                lineage = self._files.open()
+            except SupersededError:
+                return None
+            self._abandoned = False
+            self._listener.start()
+            if self._closed_once and self._door.lineage is None:
+                atexit.register(_close, weakref.ref(self))
+            self._door.lineage = lineage
+        self._take_early()
+        return lineage
+
+    def _take_early(self) -> None:
+        for _ in range(len(self._early)):
+            self._door.accept(self._early.popleft())
+
+    def _attend(self) -> None:
+        """A line lies in the buffer and no writer is there: the handler was closing, or no thread can be started."""
+        if self._opening._is_owned():  # type: ignore[attr-defined]
+            return
+        if self._ready() is None:
+            self._listener.hand_to(self._heir().adopt)
+            return
+        if self._closed_once or not self._listener.running:
+            self.flush()
+        if self._closed_once and not self._listener.running:
+            # The interpreter is ending: nobody will come to close it.
+            self.yield_session()
+
+    def adopt(self, line: bytes) -> None:
+        """Accept a line that a closed handler of the same session had encoded."""
+        lineage = self._door.lineage or self._ready()
+        if lineage is None:
+            self._heir().adopt(line)
+        else:
+            self._door.put(line, logging.INFO, lineage)
+
+    def _heir(self) -> JsonlHandler:
+        """The handler that has taken over the session of this one; itself, with a new session, if that is gone."""
+        lineage = self._files.lineage
+        owner = lineage.owner() if lineage is not None else None
+        if isinstance(owner, JsonlHandler) and owner is not self:
+            return owner
+        self._files.start_anew()
+        return self
+
+    def _writer_ended(self) -> None:
+        # Whoever holds the lock is closing too, and ends the session himself.
+        if self._abandoned and self._opening.acquire(blocking=False):
+            try:
+                if self._abandoned:
+                    self._files.close(hand_over=False)
+            finally:
+                self._opening.release()
+
+    def _await(self, waiter: LockType, timeout: float) -> bool:
+        try:
+            return waiter.acquire(timeout=min(max(timeout, 0.0), threading.TIMEOUT_MAX))
+        finally:
+            self._buffer.cancel_flush(waiter)
+
+
+def _close(reference: weakref.ref[JsonlHandler]) -> None:
+    handler = reference()
+    if handler is not None:
+        handler.close()

@@ -1,0 +1,239 @@
+"""The two ends of the buffer, as the standard library's pair: a `QueueHandler` and a `QueueListener`."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from logging.handlers import QueueHandler, QueueListener
+from typing import Any, Protocol
+
+from jsonl_handler._arena import Cursor, Marks
+from jsonl_handler._buffer import Batch, RecordBuffer
+from jsonl_handler._door import Door
+from jsonl_handler._lineage import Lineage
+from jsonl_handler._losses import Loss
+from jsonl_handler._status import Voice
+from jsonl_handler._values import timestamp_text
+from jsonl_handler._worker import Worker
+
+_FIRST_PAUSE = 1.0
+_LONGEST_PAUSE = 30.0
+
+
+class FileSide(Protocol):
+    """What the listener writes to: `RotatingSessionJsonlHandler` is one."""
+
+    @property
+    def voice(self) -> Voice: ...
+
+    def own_line(self, message: str, **fields: object) -> bytes: ...
+
+    def write_batch(self, lines: Any, cursor: Cursor, end: int, marks: Marks) -> bool: ...
+
+    def open(self) -> Lineage: ...
+
+
+class SessionQueueHandler(QueueHandler):
+    """Puts each record's line into a `RecordBuffer`, for code that joins the pair itself.
+
+    *file_side* is the handler that the listener writes to: the lines bear its session.
+    A `BatchQueueListener` on the same buffer must be started, or nothing is written.
+    """
+
+    writes_session_files = True
+
+    def __init__(self, queue: RecordBuffer, file_side: FileSide) -> None:
+        self._file_side = file_side
+        self._door = Door(queue, self._open, lambda: None)
+        super().__init__(queue)  # type: ignore[arg-type]
+
+    def createLock(self) -> None:
+        """None is needed: the buffer has its own."""
+        self.lock = None
+
+    def setFormatter(self, fmt: logging.Formatter | None) -> None:
+        """Make lines with *fmt*; None for the default ones."""
+        super().setFormatter(fmt)
+        self._door.use(fmt)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Accept one record."""
+        self._door.accept(record)
+
+    def prepare(self, record: logging.LogRecord) -> bytes:
+        """The record as it goes into the buffer: one encoded line."""
+        return self._door.line(record, self._door.lineage or self._open(record))
+
+    def enqueue(self, record: Any) -> None:
+        """Put a line that `prepare` made into the buffer."""
+        self._door.put(record, logging.INFO, self._door.lineage or self._file_side.open())
+
+    def _open(self, record: logging.LogRecord) -> Lineage:
+        self._door.lineage = self._file_side.open()
+        return self._door.lineage
+
+
+class _Work:
+    """A batch that is being written: the line that tells of a loss, then its own lines."""
+
+    def __init__(self, batch: Batch, front: bytes) -> None:
+        self.batch = batch
+        self.front = front
+        self.front_cursor = Cursor(0)
+        self.cursor = Cursor(batch.arena.head)
+
+
+class BatchQueueListener(QueueListener):
+    """Writes what a `RecordBuffer` holds: when it is full enough, old enough or urgent, and on a thread of its own.
+
+    *handlers* is one `RotatingSessionJsonlHandler`. After a failed write it waits 1 s, then
+    2, up to 30, and goes on at the byte where it stopped.
+    """
+
+    queue: RecordBuffer  # type: ignore[assignment]
+
+    def __init__(self, queue: RecordBuffer, *handlers: FileSide, respect_handler_level: bool = False) -> None:
+        if len(handlers) != 1:
+            raise TypeError(f"BatchQueueListener writes to one handler, got {len(handlers)}")
+        super().__init__(queue, *handlers, respect_handler_level=respect_handler_level)  # type: ignore[arg-type]
+        self.on_end: Callable[[], None] | None = None
+        self._file_side = handlers[0]
+        self._consuming = threading.Lock()
+        self._worker = Worker(self._monitor, "jsonl-handler-writer")
+        self._work: _Work | None = None
+        self._stopping = False
+
+    def start(self) -> bool:  # type: ignore[override]
+        """Start the thread if it does not run; False where none can be started."""
+        self._stopping = False
+        if self.running:
+            return True
+        self.queue.attend()
+        if self._worker.start():
+            return True
+        self.queue.leave(even_if_full=True)
+        return False
+
+    @property
+    def running(self) -> bool:
+        """True while the thread is there."""
+        return self._worker.running
+
+    def hand_to(self, adopt: Callable[[bytes], None]) -> None:
+        """Give what waits to another pair, line by line: the session is its own by now."""
+        batch = self.queue.take()
+        if batch is not None:
+            arena = batch.arena
+            for line in bytes(arena.memory[arena.head : arena.tail]).splitlines(keepends=True):
+                adopt(line)
+            self.queue.done(batch)
+
+    def stop(self, timeout: float | None = None) -> bool:  # type: ignore[override]
+        """Write what waits and end the thread; False when that took longer than *timeout* seconds."""
+        self._stopping = True
+        self.queue.hurry()
+        return self._worker.join(timeout) if self.running else self.drain(timeout)
+
+    def drain(self, patience: float | None = 0.0) -> bool:
+        """Write what waits on the calling thread, trying once; False when something is left.
+
+        *patience* is how many seconds to wait for another thread that does the same; None is no limit.
+        """
+        while self.queue.waiting:
+            # Whoever holds it goes on until nothing is left, or is this very thread, further up its stack.
+            if not self._consuming.acquire(timeout=-1 if patience is None else patience):
+                return False
+            try:
+                if not self._advance():
+                    return False
+            finally:
+                self._consuming.release()
+        return True
+
+    def dequeue(self, block: bool) -> Batch | None:  # type: ignore[override]
+        """Wait for the next batch; None when the listener has been stopped and nothing is left."""
+        interval = self.queue.settings.flush_interval
+        resting = interval == 0
+        while True:
+            if self._stopping and self.queue.leave():
+                return None
+            in_time = not block or self._stopping or self.queue.wait(None if resting else interval)
+            if self._stopping or self.queue.due or not in_time or not block:
+                batch = self.queue.take()
+                if batch is not None:
+                    return batch
+                if not block:
+                    return None
+                resting = True
+            else:
+                # The first record after a rest: from now on its time runs.
+                resting = interval == 0
+
+    def handle(self, record: Any) -> None:
+        """Write one batch, however long it takes."""
+        self._work = self._prepare_work(record)
+        pause = _FIRST_PAUSE
+        while True:
+            with self._consuming:
+                if self._advance():
+                    return
+            self.queue.pause(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    def _monitor(self) -> None:
+        self.queue.attend()
+        try:
+            if self._work is not None:
+                self.handle(self._work.batch)
+            while (batch := self.dequeue(True)) is not None:
+                self.handle(batch)
+        finally:
+            self.queue.leave(even_if_full=True)
+            if self.on_end is not None:
+                self.on_end()
+
+    def _advance(self) -> bool:
+        """Write as much as goes: of the work at hand, or of a batch taken for it; False after trouble."""
+        if self._work is None:
+            batch = self.queue.take()
+            if batch is None:
+                return True
+            self._work = self._prepare_work(batch)
+        work = self._work
+        arena = work.batch.arena
+        try:
+            done = self._write(work.front, work.front_cursor, len(work.front), arena.marks[:1] or [(0, 0)])
+            done = done and self._write(arena.memory, work.cursor, arena.tail, arena.marks)
+        except Exception as error:
+            # The thread must outlive whatever goes wrong, or the buffer would fill and nobody would know.
+            self._file_side.voice.tell("writer", f"the writer failed and tries again: {error!r}")
+            return False
+        if done:
+            self._work = None
+            self.queue.done(work.batch)
+            if work.batch.loss is not None:
+                self._tell(work.batch.loss)
+        return done
+
+    def _write(self, lines: Any, cursor: Cursor, end: int, marks: Marks) -> bool:
+        return cursor.at >= end or self._file_side.write_batch(lines, cursor, end, marks)
+
+    def _prepare_work(self, batch: Batch) -> _Work:
+        if self._work is not None and self._work.batch is batch:
+            return self._work
+        loss = batch.loss
+        front = b""
+        if loss is not None:
+            first, last = timestamp_text(loss.first), timestamp_text(loss.last)
+            text = f"{loss.count} records dropped between {first} and {last}: {loss.reason}"
+            front = self._file_side.own_line(text, dropped=loss.count, first=first, last=last, reason=loss.reason)
+        return _Work(batch, front)
+
+    def _tell(self, loss: Loss) -> None:
+        untold = self.queue.settle_loss(loss)
+        if untold:
+            before = f" ({loss.count} in all)" if loss.count > untold else ""
+            self._file_side.voice.tell("loss", f"{untold} records dropped{before}: {loss.reason}", count=untold)
+        elif loss.count:
+            self._file_side.voice.tell("loss", f"records are kept again; {loss.count} were dropped", level=logging.INFO)

@@ -1,0 +1,348 @@
+from __future__ import annotations
+
+import collections
+import dataclasses
+import datetime
+import decimal
+import enum
+import json
+import logging
+import pathlib
+import uuid
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from jsonl_handler._encoding import Encoder, choose_encoder
+from jsonl_handler._lines import encode_event
+from jsonl_handler.formatter import JsonlFormatter
+
+orjson = pytest.importorskip("orjson")
+
+NATIVE, STDLIB = choose_encoder("orjson"), choose_encoder("json")
+
+
+class Raises:
+    """Everything one can ask of it raises."""
+
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("no equality")
+
+    def __hash__(self) -> int:
+        return 7
+
+    def __bool__(self) -> bool:
+        raise ValueError("no truth")
+
+    @property
+    def __class__(self) -> Any:  # type: ignore[override]
+        raise ValueError("no class")
+
+    __repr__ = __str__
+    __iter__ = __len__ = __int__ = __float__ = __bool__  # type: ignore[assignment]
+
+
+class Same:
+    def __str__(self) -> str:
+        return "5"
+
+
+class WithoutValue(enum.Enum):
+    A = 1
+
+    @property
+    def value(self) -> Any:  # type: ignore[override]
+        raise ValueError("no value")
+
+
+class Holder(enum.Enum):
+    LIST = [1, {2: float("nan")}]  # noqa: RUF012
+
+
+class Word(str):
+    pass
+
+
+class Odd(dict[Any, Any]):
+    items = keys = values = __iter__ = None  # type: ignore[assignment]
+
+
+@dataclasses.dataclass
+class Half:
+    good: Any
+    bad: Any = None
+
+
+Half.bad = property(lambda self: 1 / 0, lambda self, value: None)  # type: ignore[assignment]
+
+
+class Recursive:
+    def __str__(self) -> str:
+        return str(self)
+
+
+def nested(levels: int, kind: int) -> Any:
+    value: Any = Same()
+    for level in range(levels):
+        wraps: list[Any] = [[value], (value,), {"k": value}, collections.deque([value])]
+        value = wraps[kind if kind < 4 else level % 4]
+    return value
+
+
+def cycle() -> Any:
+    loop: list[Any] = [1]
+    loop.append({"again": (loop, loop)})
+    return loop
+
+
+# Chosen by number: hypothesis would print them, and that is what they are bad at.
+NASTY: list[Any] = [
+    2**63,
+    2**64,
+    -(2**63) - 1,
+    2**70,
+    10**4299,
+    10**5000,
+    -(10**6000),
+    Raises(),
+    Same(),
+    Recursive(),
+    WithoutValue.A,
+    Holder.LIST,
+    Word("5"),
+    Odd(a={1: 2}),
+    Half(1),
+    Raises,
+    KeyError("x", {1}),
+    ExceptionGroup("g", [ValueError()]),
+    pathlib.PurePosixPath("/\udc80"),
+    decimal.Decimal("sNaN"),
+    memoryview(b"abc"),
+    object.__new__(uuid.UUID),
+    orjson.Fragment(b"not json\n\0"),
+    logging.getLogger("x"),
+    json,
+    ...,
+    range(5),
+    (number for number in ()),
+    {1: 2, "1": 3}.items(),
+    cycle(),
+]
+NASTY_KEYS: list[Any] = [5, Same(), Word("x"), WithoutValue.A, Recursive(), datetime.date.min]
+
+
+def nasty(number: int) -> Any:
+    return NASTY[number]
+
+
+def nasty_key(number: int) -> Any:
+    return NASTY_KEYS[number]
+
+
+texts = st.text(st.characters(exclude_categories=()), max_size=10)
+leaves = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    texts,
+    st.binary(max_size=10),
+    st.datetimes(timezones=st.none() | st.just(datetime.UTC)),
+    st.dates(),
+    st.timedeltas(),
+    st.uuids(),
+    st.decimals(),
+    st.integers(0, len(NASTY) - 1).map(nasty),
+    st.builds(nested, st.integers(1, 600), st.integers(0, 4)),
+)
+keys = st.one_of(
+    texts,
+    st.sampled_from(["timestamp", "level", "logger", "message", "session", "seq", "exception", "5", "null", "a"]),
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.binary(max_size=5),
+    st.tuples(st.integers()),
+    st.integers(0, len(NASTY_KEYS) - 1).map(nasty_key),
+    st.builds(Same),
+    st.builds(Raises),
+)
+hashable = st.none() | st.integers() | texts | st.floats() | st.tuples(texts)
+
+
+def pairs(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[Any, Any]]:
+    # Keys that can't be compared must not meet in one bucket: each goes in by itself.
+    return st.lists(st.tuples(keys, inner), max_size=5).map(as_dict)
+
+
+def as_dict(items: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    made: dict[Any, Any] = {}
+    for key, value in items:
+        try:
+            made[key] = value
+        except ValueError:
+            made["unequal"] = value
+    return made
+
+
+anything = st.recursive(
+    leaves,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=5),
+        st.lists(inner, max_size=3).map(tuple),
+        st.lists(inner, max_size=3).map(collections.deque),
+        st.sets(hashable, max_size=3),
+        pairs(inner),
+        pairs(inner).map(collections.OrderedDict),
+        pairs(inner).map(collections.UserDict),
+        st.builds(Half, inner),
+    ),
+    max_leaves=12,
+)
+extras = st.dictionaries(
+    texts | st.sampled_from(["level", "level_", "session", "seq", "exception", "timestamp", "message_error", "x"]),
+    anything,
+    max_size=4,
+)
+many = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def refuse(constant: str) -> None:
+    raise AssertionError(f"{constant} is no JSON")
+
+
+def unique(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in items]
+    assert len(set(names)) == len(names), f"a name appears twice: {names}"
+    return dict(items)
+
+
+def strict(line: bytes) -> str:
+    """The canonical text of a line, which must be one valid JSON object."""
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
+    assert b"\0" not in line
+    fields = json.loads(line.decode(), parse_constant=refuse, object_pairs_hook=unique)
+    assert isinstance(fields, dict)
+    canonical = json.dumps(fields, sort_keys=True, ensure_ascii=False)
+    canonical.encode()  # no lone surrogate, not even escaped
+    return canonical
+
+
+def written(record: logging.LogRecord, encoder: Encoder) -> str:
+    formatter = JsonlFormatter()
+    formatter._encoder = encoder
+    line = formatter.encode(record, "1a2b3c4d", 17)
+    assert '"session": "1a2b3c4d"' in strict(line)
+    return strict(line)
+
+
+def make(msg: Any, args: Any, extra: dict[Any, Any]) -> logging.LogRecord:
+    record = logging.LogRecord("app", logging.INFO, "", 0, msg, None, None)
+    record.args = args
+    record.__dict__.update({name: value for name, value in extra.items() if name not in record.__dict__})
+    return record
+
+
+@many
+@given(extras)
+def test_any_extra_is_one_valid_line(extra: dict[str, Any]) -> None:
+    """Any value in `extra` gives one strict JSON line, of the same value from both encoders."""
+    record = make("hello", (), extra)
+
+    line = written(record, NATIVE)
+
+    assert line == written(record, STDLIB)
+    assert "formatter_error" not in line
+
+
+@many
+@given(anything)
+def test_any_message_is_one_valid_line(msg: Any) -> None:
+    """Any value as the message, a dict of anything included, gives one strict JSON line."""
+    record = make(msg, (), {"level": 1})
+
+    assert written(record, NATIVE) == written(record, STDLIB)
+
+
+@many
+@given(
+    st.sampled_from(["%s", "%d %s", "none", "%(a)s", "%r %x"]),
+    st.lists(anything, max_size=3).map(tuple) | anything,
+)
+def test_any_arguments_are_one_valid_line(msg: str, args: Any) -> None:
+    """Any arguments, fitting or not, give one strict JSON line."""
+    record = make(msg, args, {})
+
+    assert written(record, NATIVE) == written(record, STDLIB)
+
+
+@many
+@given(pairs(anything))
+def test_any_event_is_one_valid_line(event: dict[Any, Any]) -> None:
+    """Any mapping written as an event gives one strict JSON line."""
+    assert '"seq": 17' in strict(encode_event(event, logging.INFO, 0.0, "1a2b3c4d", 17))
+
+
+class Identity(JsonlFormatter):
+    """Overrides a step, so that the quick way is not taken."""
+
+    def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
+        return log_data
+
+
+@many
+@given(anything, st.sampled_from([(), (5,), ("a", {1: 2})]), extras, st.booleans())
+def test_the_quick_way_and_the_long_way_write_the_same(
+    msg: Any, args: Any, extra: dict[str, Any], raised: bool
+) -> None:
+    """A subclass that changes nothing writes the very bytes of the default formatter."""
+    record = make(msg, args, extra)
+    if raised:
+        record.exc_info = (ValueError, ValueError("bad"), None)
+        record.stack_info = "stack"
+
+    assert Identity().encode(record, "s", 1) == JsonlFormatter().encode(record, "s", 1)
+    assert Identity().encode(record) == JsonlFormatter().encode(record)
+
+
+@pytest.mark.parametrize("value", [{1: "a", "1": "b"}, [{None: 1, "null": 2}], ({float("nan"): 1},), {"": {True: 1}}])
+def test_keys_are_the_same_from_both_encoders(value: Any) -> None:
+    """Keys that are no text get one name, and two keys never share it, with either encoder."""
+    record = make("x", (), {"value": value})
+
+    assert written(record, NATIVE) == written(record, STDLIB)
+
+
+def test_a_name_given_twice_is_the_same_both_ways() -> None:
+    """An entry of a dict message, an extra and a core field of one name are kept alike in both ways."""
+    record = make({"a": 1, "a_": 2, "level": 3}, (), {"a": 4, "level": 5})
+
+    line = JsonlFormatter().encode(record)
+
+    assert Identity().encode(record) == line
+    assert {1, 2, 3, 4, 5} <= set(json.loads(line).values())
+
+
+def test_what_crashes_the_quick_encoder_never_reaches_it() -> None:
+    """Tuples nested a million deep, unfinished UUIDs and odd enums are written without harm."""
+    deep: Any = ()
+    for _ in range(1_000_000):
+        deep = (deep,)
+    record = make("x", (), {"deep": deep, "uuid": object.__new__(uuid.UUID), "enum": WithoutValue.A})
+
+    assert written(record, NATIVE) == written(record, STDLIB)
+
+
+def test_a_deep_line_can_be_read_back() -> None:
+    """The deepest line that is written can be read with the usual recursion limit."""
+    for levels in (90, 99, 101, 250, 260, 299, 301, 1000):
+        record = make("x", (), {"deep": nested(levels, 2)})
+
+        assert written(record, NATIVE) == written(record, STDLIB)

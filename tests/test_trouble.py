@@ -1,0 +1,194 @@
+"""A disk that refuses: the application goes on, the trouble is told once, and nothing is lost within the bounds."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import PATIENCE, Disk, Notices, lines_of, messages_of, record, segments_of
+
+from jsonl_handler import JsonlHandler
+
+Make = Callable[..., JsonlHandler]
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jsonl_handler.pair._FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("jsonl_handler.pair._LONGEST_PAUSE", 0.02)
+
+
+def test_a_file_in_the_directorys_place(make: Make, logs: Path, notices: Notices) -> None:
+    """The application runs, the trouble is told once with path and reason, and the records flow when it is mended."""
+    logs.write_text("in the way")
+    handler = make(flush_interval=0.01)
+    handler.handle(record("first"))
+    told = notices.wait_for("cannot write")
+    assert str(logs) in told
+    assert "directory" in told.lower()
+    handler.handle(record("second"))
+    assert handler.flush(0.1) is False
+    logs.unlink()
+    assert handler.flush(PATIENCE)
+    assert messages_of(logs) == ["first", "second"]
+    notices.wait_for("works again")
+    assert len(notices.about("cannot write")) == 1
+    assert len(notices.about("works again")) == 1
+    assert handler.stats().write_errors > 1
+    assert "directory" in str(handler.stats().last_error).lower()
+
+
+def test_a_parent_that_can_not_be_made(make: Make, tmp_path: Path, notices: Notices) -> None:
+    """A directory deep below something that is no directory is made as soon as that is mended."""
+    (tmp_path / "file").write_text("in the way")
+    handler = make(tmp_path / "file" / "deep" / "logs")
+    handler.handle(record("first"))
+    assert handler.flush(0.1) is False
+    (tmp_path / "file").unlink()
+    assert handler.flush(PATIENCE)
+    assert messages_of(tmp_path / "file" / "deep" / "logs") == ["first"]
+
+
+def test_a_session_asked_for_by_name_gets_a_fresh_one_when_it_can_not_be_claimed(
+    make: Make, logs: Path, notices: Notices
+) -> None:
+    """Where the last `seq` of the asked session can't be seen, another name keeps (`session`, `seq`) unique."""
+    logs.write_text("in the way")
+    handler = make(session_id="worker1")
+    handler.handle(record("first"))
+    assert "'worker1' could not be claimed" in notices.wait_for("worker1")
+    logs.unlink()
+    assert handler.flush(PATIENCE)
+    (line,) = lines_of(logs)
+    assert line["session"] == handler.session_id != "worker1"
+    assert handler.session_id in segments_of(logs)[0].name
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become another user")
+def test_a_directory_without_permission(tmp_path: Path) -> None:
+    """A user who may not write there: the program runs, one line on stderr names path and reason."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o555)
+    script = f"""
+import logging, os
+from jsonl_handler import JsonlHandler
+handler = JsonlHandler({str(closed)!r}, close_timeout=0.1)
+logging.getLogger().addHandler(handler)
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+for number in range(100):
+    logging.getLogger().warning("record %d", number)
+print(handler.stats().pending)
+"""
+    for folder in (tmp_path, *tmp_path.parents[:3]):
+        folder.chmod(0o755)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "100\n"), done.stderr
+    told = done.stderr.splitlines()
+    assert 1 <= len(told) <= 3
+    assert str(closed) in told[0]
+    assert "Permission denied" in told[0]
+
+
+def test_a_full_disk_loses_nothing_once_space_returns(make: Make, disk: Disk, logs: Path, notices: Notices) -> None:
+    """Records accepted while the disk is full are written when there is room again, and none twice."""
+    handler = make(flush_interval=0.01)
+    handler.handle(record("before"))
+    assert handler.flush(PATIENCE)
+    disk.fill()
+    for number in range(100):
+        handler.handle(record(f"full {number}"))
+    notices.wait_for("No space left")
+    disk.mend()
+    handler.handle(record("after"))
+    assert handler.flush(PATIENCE)
+    assert messages_of(logs) == ["before", *(f"full {number}" for number in range(100)), "after"]
+    assert len(notices.about("No space left")) == 1
+
+
+def test_a_short_write_goes_on_at_the_byte_where_it_stopped(make: Make, disk: Disk, logs: Path) -> None:
+    """Half a line on the disk is completed, not written again."""
+    handler = make()
+    handler.handle(record("first"))
+    assert handler.flush(PATIENCE)
+    disk.shortest = 50
+    disk.fill()
+    handler.handle(record("second"))
+    assert handler.flush(0.05) is False
+    (path,) = segments_of(logs)
+    assert not path.read_bytes().endswith(b"\n")
+    disk.mend()
+    assert handler.flush(PATIENCE)
+    assert messages_of(logs) == ["first", "second"]
+    assert handler.stats().rotations == 0
+
+
+def test_an_error_record_does_not_cut_a_pause_short_but_a_flush_does(
+    make: Make, disk: Disk, notices: Notices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk a thousand urgent records cause no thousand attempts."""
+    monkeypatch.setattr("jsonl_handler.pair._FIRST_PAUSE", 3600.0)
+    handler = make(close_timeout=0.1)
+    disk.fill()
+    handler.handle(record("urgent", logging.ERROR))
+    notices.wait_for("No space left")
+    for _ in range(1000):
+        handler.handle(record("urgent", logging.ERROR))
+    assert handler.stats().write_errors == 1
+    disk.mend()
+    assert handler.flush(PATIENCE)
+
+
+def test_a_bug_in_the_file_side_does_not_end_the_writer(
+    make: Make, logs: Path, notices: Notices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is raised on the writer's thread is told, and the batch is tried again."""
+    handler = make(flush_interval=0.01)
+    with monkeypatch.context() as patch:
+
+        def broken(*_: object) -> bool:
+            raise ZeroDivisionError("a bug")
+
+        patch.setattr(handler._files, "write_batch", broken)
+        handler.handle(record("kept"))
+        assert "a bug" in notices.wait_for("the writer failed")
+    assert handler.flush(PATIENCE)
+    assert messages_of(logs) == ["kept"]
+
+
+def test_no_thread_can_be_started(make: Make, logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under a pid limit records are written straight through, by the caller."""
+
+    def refuse(self: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("threading.Thread.start", refuse)
+    handler = make()
+    for number in range(3):
+        handler.handle(record(str(number)))
+        assert len(messages_of(logs)) == number + 1
+    assert handler.flush() is True
+
+
+def test_trouble_is_told_on_stderr_when_nobody_else_listens(tmp_path: Path) -> None:
+    """Where our handler is the only one, one line on stderr tells of the trouble, as with `logging.lastResort`."""
+    target = tmp_path / "logs"
+    target.write_text("in the way")
+    script = f"""
+import logging
+from jsonl_handler import JsonlHandler
+logging.getLogger().addHandler(JsonlHandler({str(target)!r}, close_timeout=0.05))
+logging.getLogger().warning("a record")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+    told = done.stderr.splitlines()
+    assert len(told) == 2
+    assert told[0].startswith("jsonl_handler: cannot write to")
+    assert told[1].startswith("jsonl_handler: 1 records could not be written")
