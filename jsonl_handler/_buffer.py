@@ -6,17 +6,18 @@ It does not know what a line says, where it goes, or how often somebody comes fo
 from __future__ import annotations
 
 import threading
-import time
-from _thread import LockType, allocate_lock, get_ident
+from _thread import LockType, get_ident
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from jsonl_handler._arena import Arena
+from jsonl_handler._clock import now
 from jsonl_handler._dates import OpenDate
 from jsonl_handler._doorbell import NEVER, Doorbell, Writer
 from jsonl_handler._losses import Loss, Losses
+from jsonl_handler._waiting import Waiting
 from jsonl_handler.settings import Settings
 
 _FULL = "the buffer was full"
@@ -41,8 +42,8 @@ class RecordBuffer:
     """
 
     __slots__ = (
-        "_arena", "_batch_size", "_bell", "_date", "_day_end", "_day_start", "_flush_level", "_flushers", "_frozen",
-        "_generation", "_inside", "_limit", "_lock", "_losses", "_side", "_soft", "_spare", "_stalled", "_waiters",
+        "_arena", "_batch_size", "_bell", "_date", "_day_end", "_day_start", "_flush_level", "_frozen",
+        "_generation", "_inside", "_limit", "_lock", "_losses", "_side", "_soft", "_spare", "_stalled", "_waiting",
         "_written", "settings",
     )  # fmt: skip
 
@@ -51,8 +52,7 @@ class RecordBuffer:
         self._lock = threading.RLock()
         self._inside = False
         self._side: deque[tuple[bytes, int, float]] = deque()
-        self._waiters: dict[int, LockType] = {}
-        self._flushers: list[tuple[int, LockType]] = []
+        self._waiting = Waiting()
         self._bell = Doorbell()
         self._losses = Losses()
         self._stalled = False
@@ -140,7 +140,7 @@ class RecordBuffer:
 
     def cancel_flush(self, waiter: LockType) -> None:
         """Stop waiting for a flush."""
-        self._locked(self._forget_flush, waiter)
+        self._locked(self._waiting.forget, waiter)
 
     # The writer's side.
 
@@ -202,8 +202,8 @@ class RecordBuffer:
             raise ValueError(f"a line of {len(line)} bytes can't go into an arena of {self._arena.size}")
         policy = self.settings
         timeout = -1 if policy.overflow == "block" else min(policy.overflow_timeout, threading.TIMEOUT_MAX)
-        # A signal handler may log while this thread waits below: then the place in `_waiters` is not its own.
-        nested = get_ident() in self._waiters
+        # A signal handler may log while this thread waits below: then the place there is not its own.
+        nested = get_ident() in self._waiting.callers
         try:
             while True:
                 answer = self._locked(self._admit, line, level, created)
@@ -213,10 +213,10 @@ class RecordBuffer:
                     return answer
                 if not answer.acquire(True, timeout):
                     self._stalled = True
-                self._waiters.pop(get_ident(), None)
+                self._waiting.callers.pop(get_ident(), None)
         finally:
             if not nested:
-                self._waiters.pop(get_ident(), None)
+                self._waiting.callers.pop(get_ident(), None)
 
     def _rest(self, timeout: float | None) -> bool:
         return self._locked(self._bell.get_up, self._bell.rest(timeout)) is True
@@ -228,12 +228,12 @@ class RecordBuffer:
         if self._has_room(line):
             return self._put(line, level)
         me = get_ident()
-        if me in self._waiters:
+        if me in self._waiting.callers:
             # A signal handler logs while this very thread waits for room: that wait serves both.
             return self._put_aside(line, level, created)
         if self._may_wait(me):
             self._bell.ring(True)
-            return self._queue_up(me)
+            return self._waiting.for_room(me)
         if self.settings.overflow == "drop_newest":
             self._drop(_FULL)
             return self._bell.absent
@@ -280,17 +280,6 @@ class RecordBuffer:
         policy = self.settings
         return policy.overflow == "block" or (policy.overflow_timeout > 0 and not self._stalled)
 
-    def _queue_up(self, me: int) -> LockType:
-        waiter = self._waiters[me] = allocate_lock()
-        waiter.acquire()
-        return waiter
-
-    def _let_in(self) -> None:
-        """Wake every caller that waits for room: one at a time would cost each a turn of the scheduler."""
-        waiters, self._waiters = self._waiters, {}
-        for waiter in waiters.values():
-            waiter.release()
-
     def _drop(self, reason: str) -> None:
         loss = self._losses.note(reason)
         loss.count += 1
@@ -323,22 +312,17 @@ class RecordBuffer:
         self._empty_side()
         if not self.waiting:
             return True
-        waiter = allocate_lock()
-        waiter.acquire()
         only_frozen = not (self._arena.count or self._side or self._losses.present)
-        self._flushers.append((self._generation - only_frozen, waiter))
+        waiter = self._waiting.for_batch(self._generation - only_frozen)
         self._bell.ring(True, True)
         return waiter
-
-    def _forget_flush(self, waiter: LockType) -> None:
-        self._flushers = [entry for entry in self._flushers if entry[1] is not waiter]
 
     def _leave(self, even_if_full: bool) -> bool:
         self._empty_side()
         if self.waiting and not even_if_full:
             return False
         self._bell.leave()
-        self._let_in()
+        self._waiting.let_in()
         return True
 
     def _lie_down(self, until_something: bool) -> bool:
@@ -356,24 +340,21 @@ class RecordBuffer:
         return True
 
     def _swap(self) -> Batch | None:
-        self._bell.urgent = False
         arena = self._arena
         if self._frozen is not None or not (arena.count or self._losses.present):
+            self._bell.urgent = False
             return None
         if not self._date.known:
-            self._turn_date(time.time())
+            self._turn_date(now())
         batch = self._frozen = Batch(arena, self._generation, self._losses.take())
         self._spare.begin(self._date.day)
         self._arena, self._spare = self._spare, arena
         self._generation += 1
-        self._stalled = False
-        self._let_in()
+        self._stalled = self._bell.urgent = False
+        self._waiting.let_in()
         return batch
 
     def _settle(self, batch: Batch) -> None:
         self._written += batch.arena.count
         self._frozen = None
-        for generation, waiter in self._flushers:
-            if generation <= batch.generation:
-                waiter.release()
-        self._flushers = [entry for entry in self._flushers if entry[0] > batch.generation]
+        self._waiting.written(batch.generation)

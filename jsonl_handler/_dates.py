@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime
-import time
+
+from jsonl_handler._clock import now
 
 DAY = 86400
 """Seconds in a UTC day; dates are counted in days since the epoch."""
@@ -21,7 +22,7 @@ def day_of(created: float) -> int:
         day = int(created // DAY)
     except (ValueError, OverflowError):
         day = _LAST + 1
-    return day if _FIRST <= day <= _LAST else int(time.time() // DAY)
+    return day if _FIRST <= day <= _LAST else int(now() // DAY)
 
 
 def date_of(day: int) -> datetime.date:
@@ -43,10 +44,10 @@ class OpenDate:
 
     def turn(self, created: float) -> bool:
         """A record from outside of the date: True when it opens another one, False when it goes with the open one."""
-        now = time.time()
-        today = int(now // DAY)
+        moment = now()
+        today = int(moment // DAY)
         day = day_of(created)
-        if created > now + DAY:
+        if created > moment + DAY:
             # It claims to be more than a day ahead of the clock: no file of its own for that.
             day = today
             if self.known:

@@ -6,11 +6,11 @@ It never raises an `Exception`: what can't be kept is counted as dropped.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from jsonl_handler._buffer import RecordBuffer
+from jsonl_handler._clock import now
 from jsonl_handler._encoding import checked_line
 from jsonl_handler._lineage import Lineage
 from jsonl_handler._lines import encode_event, line_encoder
@@ -44,6 +44,15 @@ class Door:
         """Make lines with *formatter* from now on; None for the default ones."""
         self._encode = line_encoder(formatter)
 
+    def filtered(self, record: logging.LogRecord, filters: logging.Filterer) -> Any:
+        """The record that the filters let through, else something false; one that makes them fail is counted."""
+        try:
+            passed: Any = filters.filter(record)
+        except Exception as error:
+            self.refuse("made a filter fail", error)
+            return False
+        return passed
+
     def accept(self, record: logging.LogRecord) -> None:
         """Take a record."""
         try:
@@ -70,14 +79,14 @@ class Door:
     def put(self, line: bytes | str | Mapping[str, Any], level: int, lineage: Lineage) -> None:
         """Take a line that is encoded already, or a mapping that becomes one."""
         try:
-            now = time.time()
+            moment = now()
             if isinstance(line, (bytes, str)):
                 encoded = checked_line(line)
             else:
-                encoded = encode_event(line, level, now, lineage.session_id, lineage.next_seq())
+                encoded = encode_event(line, level, moment, lineage.session_id, lineage.next_seq())
             if len(encoded) > self.most:
                 encoded = fit(encoded, self.most)
-            if self._append(encoded, level, now):
+            if self._append(encoded, level, moment):
                 self._attend()
         except Exception as error:
             self.refuse("could not be encoded", error)
@@ -92,5 +101,5 @@ def _level_and_time(record: logging.LogRecord) -> tuple[int, float]:
     created = getattr(record, "created", None)
     return (
         level if isinstance(level, int) else logging.INFO,
-        float(created) if isinstance(created, (int, float)) else time.time(),
+        float(created) if isinstance(created, (int, float)) else now(),
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from jsonl_handler._clock import now
 
 
 @dataclass(slots=True)
@@ -33,12 +34,12 @@ class Losses:
 
     def note(self, reason: str) -> Loss:
         """The burst that a drop of now belongs to; the caller counts it there and in `dropped`."""
-        now = time.time()
+        moment = now()
         if self.present is None:
-            self.present = Loss(reason, now, now)
+            self.present = Loss(reason, moment, moment)
             if self.alarm is not None:
                 self.alarm()
-        self.present.last = now
+        self.present.last = moment
         return self.present
 
     def take(self) -> Loss | None:

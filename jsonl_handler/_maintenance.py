@@ -6,10 +6,10 @@ It keeps the writer on time: a sweep there made it late, and a healthy disk drop
 from __future__ import annotations
 
 import logging
-import time
 from _thread import allocate_lock
 from collections.abc import Callable
 
+from jsonl_handler._clock import monotonic
 from jsonl_handler._status import Voice
 from jsonl_handler._worker import Worker
 
@@ -69,30 +69,32 @@ class Maintenance:
             speak_now(self._voice)
 
     def _run(self) -> None:
-        next_sweep = time.monotonic() + _HOUR
+        next_sweep = monotonic() + _HOUR
         patience = _FIRST_WORD
-        while True:
+        while not self._stopping:
             rang = self._bell.acquire(True, self._longest_rest(patience, next_sweep))
             if self._losing and not rang:
                 patience = _NEXT_WORD
                 self._tell_of_loss()
             self._voice.speak()
-            if self._stopping:
-                break
-            if self._sweep_asked or time.monotonic() >= next_sweep:
+            # Read anew: another thread may have asked meanwhile.
+            if not self._must_stop() and (self._sweep_asked or monotonic() >= next_sweep):
                 self._sweep_asked = False
-                next_sweep = time.monotonic() + _HOUR
+                next_sweep = monotonic() + _HOUR
                 self._sweep_safely()
             if not self._losing:
                 patience = _FIRST_WORD
         self._voice.speak(finally_=True)
+
+    def _must_stop(self) -> bool:
+        return self._stopping
 
     def _longest_rest(self, patience: float, next_sweep: float) -> float:
         if self._losing:
             return patience
         if self._voice.held:
             return _NEXT_WORD
-        return min(max(next_sweep - time.monotonic(), 1.0), _HOUR)
+        return min(max(next_sweep - monotonic(), 1.0), _HOUR)
 
     def _tell_of_loss(self) -> None:
         present = self.loss() if self.loss is not None else None
@@ -104,7 +106,7 @@ class Maintenance:
 
     def _sweep_safely(self) -> None:
         try:
-            self._sweep(lambda: self._stopping)
+            self._sweep(self._must_stop)
         except Exception as error:
             self._voice.tell("sweep", f"retention could not run: {error!r}")
             self._voice.speak()

@@ -1,6 +1,6 @@
 """Retention: which files go (`plan`, which only decides), and their deletion (`sweep`).
 
-Which files are ours is known to `_names`, which of them are in use to `_session`.
+Which files are ours is known to `_names`, which of them are in use to `_survey`.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ import heapq
 import os
 import shutil
 import stat
-import time
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Self
 
-from jsonl_handler import _session
+from jsonl_handler import _survey
+from jsonl_handler._clock import now
 from jsonl_handler._names import SegmentName
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def sweep(
         result.complete = True
         return result
     try:
-        with _session.sweep_lock(directory, prefix) as ours:
+        with _survey.sweep_lock(directory, prefix) as ours:
             result.skipped = not ours
             if not ours:
                 return result
@@ -151,10 +151,10 @@ def sweep(
                 return result
             if not whole:
                 limits = Limits(max_age_days=limits.max_age_days)
-            with _session.survey(directory, prefix) as live:
+            with _survey.survey(directory, prefix) as live:
                 free = _free(directory) if limits.min_free_bytes is not None else None
                 seen = [replace(each, protected=live.protects(each.name)) for each in segments]
-                chosen = plan(seen, limits, time.time(), free)
+                chosen = plan(seen, limits, now(), free)
                 result.unmet += chosen.unmet
                 for segment in chosen.delete[:most_deleted]:
                     if stop():

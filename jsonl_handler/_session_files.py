@@ -6,29 +6,28 @@ One thread writes at a time; who that is, the callers see to.
 
 from __future__ import annotations
 
-import datetime
 import mmap
 import os
 import threading
-import time
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from jsonl_handler import _lineage, _lockfile, _retention, _session
+from jsonl_handler import _lineage, _lockfile, _session
 from jsonl_handler._arena import Cursor, Marks
-from jsonl_handler._encoding import encode_line
+from jsonl_handler._clock import now
+from jsonl_handler._dates import date_of, day_of
 from jsonl_handler._maintenance import Maintenance, speak_now
 from jsonl_handler._names import SegmentName
+from jsonl_handler._outage import Outage
+from jsonl_handler._own_lines import header_line, own_line
 from jsonl_handler._segments import SegmentWriter
-from jsonl_handler._status import LOGGER_NAME, Stats, Voice
-from jsonl_handler._values import timestamp_text
+from jsonl_handler._session_file import SessionFile
+from jsonl_handler._status import Stats, Voice
+from jsonl_handler._upkeep import Upkeep
 from jsonl_handler.settings import Problem, Settings
 
 _MOST_CLAIMS = 20
-_SWEPT_LATELY = 3600.0
-_STEP_LISTED = 10_000
-_STEP_DELETED = 100
 
 
 class SessionFiles:
@@ -49,20 +48,19 @@ class SessionFiles:
         self.prefix = prefix
         self.settings = settings
         self.voice = Voice()
-        self.maintenance = Maintenance(self.voice, self._sweep)
+        self.upkeep = Upkeep(self.directory, prefix, settings, self.voice)
+        self.maintenance = Maintenance(self.voice, self._look_after)
         self._owner = weakref.ref(owner)
-        self.batches = self.write_errors = self.deleted_files = 0
-        self.last_error: str | None = None
+        self.batches = 0
+        self.outage = Outage(self.directory, self.voice)
         self._asked = _session.clean_id(session_id)
         # A late record may be written by its caller while another thread opens or closes.
         self._lock = threading.RLock()
-        self._session: _session.SessionFile | None = None
+        self._session: SessionFile | None = None
         self._segments: SegmentWriter | None = None
         self._bytes_before = self._opened_before = 0
-        self._failures = 0
         self._last_path: Path | None = None
         self._swept_after = -1
-        self._told: set[str] = set()
         self.closing = False
         self.lineage = _lineage.inherit(self._key(), self._asked, owner)
 
@@ -74,7 +72,7 @@ class SessionFiles:
         segments = self._segments
         if segments is None:
             return self._last_path
-        today = datetime.datetime.fromtimestamp(time.time(), datetime.UTC).date()
+        today = date_of(day_of(now()))
         return segments.path or segments.expected_path(today)
 
     @property
@@ -123,7 +121,7 @@ class SessionFiles:
                     stop, day = _piece(marks, cursor.at, end)
                     segments.write(lines, cursor, stop, day, self.settings.max_file_bytes)
             except OSError as error:
-                self._note_failure(error)
+                self.outage.note(error, self.path)
                 return False
             self.batches += 1
             self._note_success(segments)
@@ -131,9 +129,7 @@ class SessionFiles:
 
     def own_line(self, message: str, **fields: object) -> bytes:
         """A line of the package itself; it has no `seq`."""
-        session_id = self.lineage.session_id if self.lineage else None
-        head = {"timestamp": timestamp_text(time.time()), "level": "WARNING", "logger": LOGGER_NAME}
-        return encode_line({**head, "message": message, "session": session_id, **fields})
+        return own_line(message, session=self.lineage.session_id if self.lineage else None, **fields)
 
     def tell_problems(self, problems: Sequence[Problem]) -> None:
         """Tell of settings that could not be used, once."""
@@ -144,7 +140,7 @@ class SessionFiles:
 
     def give_up(self, why: str) -> None:
         """Tell that the handler closes with something unwritten."""
-        self.voice.tell("close", f"{why}: {self.last_error or 'the disk does not answer'}")
+        self.voice.tell("close", f"{why}: {self.outage.last_error or 'the disk does not answer'}")
         self.maintenance.stop()
 
     def stats(self, session_id: str | None, written: int, dropped: int, pending: int) -> Stats:
@@ -159,11 +155,11 @@ class SessionFiles:
             bytes_written=self.bytes_written,
             batches=self.batches,
             rotations=self.rotations,
-            write_errors=self.write_errors,
+            write_errors=self.outage.errors,
             recovered=0,
-            deleted_files=self.deleted_files,
+            deleted_files=self.upkeep.deleted_files,
             crash_safe=False,
-            last_error=self.last_error,
+            last_error=self.outage.last_error,
         )
 
     def close(self, *, hand_over: bool = True) -> None:
@@ -175,7 +171,7 @@ class SessionFiles:
             self._drop_segments()
             session = self._session
             if session is not None:
-                self._sweep_a_little()
+                self.upkeep.sweep_a_little()
                 self._session = None
                 try:
                     session.release()
@@ -216,7 +212,7 @@ class SessionFiles:
         try:
             self._claim()
         except OSError as error:
-            self._note_failure(error)
+            self.outage.note(error, self.path)
             if self.lineage is None:
                 # Not the name that was asked for: what its last `seq` was can't be seen now.
                 self.lineage = _lineage.Lineage(_session.random_id(), 0, self._owner, asked=self._asked)
@@ -282,62 +278,20 @@ class SessionFiles:
             return self.own_line(text, torn=1, torn_bytes=torn)
         if self.settings.context is None:
             return b""
-        return encode_line(
-            {
-                "kind": "header",
-                "schema_version": 1,
-                "timestamp": timestamp_text(time.time()),
-                "session": name.session,
-                "segment": name.part,
-                "context": self.settings.context,
-            }
-        )
-
-    def _note_failure(self, error: OSError) -> None:
-        self.write_errors += 1
-        self._failures += 1
-        reason = f"{error.strerror or error} ({error.filename or self.path or self.directory})"
-        self.last_error = reason
-        if self._failures == 1:
-            self.voice.tell("disk", f"cannot write to {self.directory}: {reason}; records wait in memory")
+        return header_line(name.session, name.part, self.settings.context)
 
     def _note_success(self, segments: SegmentWriter) -> None:
-        if self._failures:
-            failures, self._failures = self._failures, 0
-            self.voice.tell("disk", f"writing to {self.directory} works again, after {failures} failed attempts")
+        self.outage.over()
         opened = self._opened_before + segments.opened
         if opened != self._swept_after and not self.closing:
             self._swept_after = opened
             self.maintenance.ask_sweep()
 
-    def _sweep(self, stop: Callable[[], bool], **bounds: int) -> None:
+    def _look_after(self, stop: Callable[[], bool]) -> None:
         session = self._session
         if session is not None:
             session.touch()
-        limits = _retention.Limits.of(self.settings)
-        result = _retention.sweep(str(self.directory), self.prefix, limits, stop=stop, **bounds)
-        self.deleted_files += result.deleted
-        # A bounded step that deleted fewer than it might has done what it can for this hour.
-        enough = bool(bounds) and not result.skipped and result.deleted < bounds["most_deleted"]
-        if result.complete or enough:
-            _session.note_swept(self.directory, self.prefix)
-        # Of a limit that stays exceeded only the number changes, and it is told once.
-        found = {text.partition(",")[0]: text for text in result.unmet} | dict.fromkeys(result.problems, "")
-        for key in found.keys() - self._told:
-            self.voice.tell("sweep", found[key] or key)
-        # What has been mended since is told again, should it come back.
-        self._told = set(found) if result.complete else self._told | set(found)
-
-    def _sweep_a_little(self) -> None:
-        """One bounded step, so that programs which always end early are swept too."""
-        # A time in the future, from before the clock was set back, is not lately.
-        if abs(time.time() - _session.last_swept(self.directory, self.prefix)) < _SWEPT_LATELY:
-            return
-        try:
-            self._sweep(lambda: False, most_listed=_STEP_LISTED, most_deleted=_STEP_DELETED)
-        except Exception as error:
-            # The session must end whatever happens here.
-            self.voice.tell("sweep", f"retention could not run: {error!r}")
+        self.upkeep.sweep(stop)
 
 
 def _piece(marks: Marks, at: int, end: int) -> tuple[int, int]:

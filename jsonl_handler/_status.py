@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from jsonl_handler._clock import monotonic
 
 LOGGER_NAME = "jsonl_handler"
 
@@ -101,9 +102,9 @@ class Voice:
 
     def _may_speak(self, kind: str) -> bool:
         times = self._times.setdefault(kind, deque(maxlen=_AT_ONCE))
-        if len(times) == _AT_ONCE and abs(time.monotonic() - times[0]) < _WINDOW:
+        if len(times) == _AT_ONCE and abs(monotonic() - times[0]) < _WINDOW:
             return False
-        times.append(time.monotonic())
+        times.append(monotonic())
         return True
 
     def _say(self, notice: Notice) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import time
 import weakref
 from collections import deque
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jsonl_handler._arena import Cursor, Marks
+from jsonl_handler._clock import now
 from jsonl_handler._dates import OpenDate
 from jsonl_handler._lineage import Lineage, SupersededError
 from jsonl_handler._lines import line_encoder
@@ -223,7 +223,7 @@ class RotatingSessionJsonlHandler(logging.Handler):
             self._lose(error)
 
     def _day_of(self, created: object) -> int:
-        moment = created if isinstance(created, (int, float)) else time.time()
+        moment = created if isinstance(created, (int, float)) else now()
         if not self._date.start <= moment < self._date.end:
             self._date.turn(moment)
         return self._date.day
@@ -243,7 +243,7 @@ class RotatingSessionJsonlHandler(logging.Handler):
         self._unfinished = None
         if rest.tells:
             self._untold -= rest.tells
-            reason = self._files.last_error
+            reason = self._files.outage.last_error
             self.voice.tell("loss", f"{rest.tells} records dropped: {reason}", count=rest.tells)
         else:
             self._written += 1
@@ -254,8 +254,8 @@ class RotatingSessionJsonlHandler(logging.Handler):
         if not self._untold:
             return True
         count = self._untold
-        text = f"{count} records dropped until {timestamp_text(time.time())}: they could not be written"
-        line = self.own_line(text, dropped=count, reason=self._files.last_error)
+        text = f"{count} records dropped until {timestamp_text(now())}: they could not be written"
+        line = self.own_line(text, dropped=count, reason=self._files.outage.last_error)
         day = self._date.day if self._date.known else self._day_of(None)
         self._unfinished = _Unfinished(line, [(0, day)], tells=count)
         return self._finish()
@@ -263,7 +263,7 @@ class RotatingSessionJsonlHandler(logging.Handler):
     def _lose(self, error: Exception) -> None:
         self.acquire()
         try:
-            self._files.last_error = f"a record could not be written ({type(error).__name__})"
+            self._files.outage.last_error = f"a record could not be written ({type(error).__name__})"
             self._count_lost()
         finally:
             self.release()

@@ -77,11 +77,7 @@ class JsonlHandler(logging.Handler):
         if not self._enabled:
             return False
         if self.filters:
-            try:
-                passed: Any = self.filter(record)
-            except Exception as error:
-                self._door.refuse("made a filter fail", error)
-                return False
+            passed = self._door.filtered(record, self)
             if not passed:
                 return passed
             if isinstance(passed, logging.LogRecord):

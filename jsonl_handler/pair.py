@@ -57,8 +57,15 @@ class SessionQueueHandler(QueueHandler):
         super().setFormatter(fmt)
         self._door.use(fmt)
 
+    def handle(self, record: logging.LogRecord) -> Any:
+        """Filter a record and accept it; never raises an `Exception`."""
+        passed = self._door.filtered(record, self)
+        if passed:
+            self._door.accept(passed if isinstance(passed, logging.LogRecord) else record)
+        return passed
+
     def emit(self, record: logging.LogRecord) -> None:
-        """Accept one record."""
+        """Accept one record without asking the filters."""
         self._door.accept(record)
 
     def prepare(self, record: logging.LogRecord) -> bytes:
@@ -77,9 +84,9 @@ class SessionQueueHandler(QueueHandler):
 class _Work:
     """A batch that is being written: the line that tells of a loss, then its own lines."""
 
-    def __init__(self, batch: Batch, front: bytes) -> None:
+    def __init__(self, batch: Batch) -> None:
         self.batch = batch
-        self.front = front
+        self.front: bytes | None = None
         self.front_cursor = Cursor(0)
         self.cursor = Cursor(batch.arena.head)
 
@@ -172,7 +179,8 @@ class BatchQueueListener(QueueListener):
 
     def handle(self, record: Any) -> None:
         """Write one batch, however long it takes."""
-        self._work = self._prepare_work(record)
+        if self._work is None:
+            self._work = _Work(record)
         pause = _FIRST_PAUSE
         while True:
             with self._consuming:
@@ -184,14 +192,25 @@ class BatchQueueListener(QueueListener):
     def _monitor(self) -> None:
         self.queue.attend()
         try:
-            if self._work is not None:
-                self.handle(self._work.batch)
-            while (batch := self.dequeue(True)) is not None:
-                self.handle(batch)
+            while self._serve():
+                continue
         finally:
             self.queue.leave(even_if_full=True)
             if self.on_end is not None:
                 self.on_end()
+
+    def _serve(self) -> bool:
+        """Wait for one batch and write it, or go on with one; False when the listener has been stopped."""
+        try:
+            batch = self._work.batch if self._work is not None else self.dequeue(True)
+            if batch is not None:
+                self.handle(batch)
+            return batch is not None
+        except Exception as error:
+            # The thread must outlive whatever goes wrong, or the buffer would fill and nobody would know.
+            self._tell_failure(error)
+            self.queue.pause(_FIRST_PAUSE)
+            return True
 
     def _advance(self) -> bool:
         """Write as much as goes: of the work at hand, or of a batch taken for it; False after trouble."""
@@ -199,15 +218,16 @@ class BatchQueueListener(QueueListener):
             batch = self.queue.take()
             if batch is None:
                 return True
-            self._work = self._prepare_work(batch)
+            self._work = _Work(batch)
         work = self._work
         arena = work.batch.arena
         try:
-            done = self._write(work.front, work.front_cursor, len(work.front), arena.marks[:1] or [(0, 0)])
+            if work.front is None:
+                work.front = self._line_about(work.batch.loss)
+            done = self._write(work.front, work.front_cursor, len(work.front), arena.marks[:1])
             done = done and self._write(arena.memory, work.cursor, arena.tail, arena.marks)
         except Exception as error:
-            # The thread must outlive whatever goes wrong, or the buffer would fill and nobody would know.
-            self._file_side.voice.tell("writer", f"the writer failed and tries again: {error!r}")
+            self._tell_failure(error)
             return False
         if done:
             self._work = None
@@ -216,19 +236,18 @@ class BatchQueueListener(QueueListener):
                 self._tell(work.batch.loss)
         return done
 
+    def _tell_failure(self, error: Exception) -> None:
+        self._file_side.voice.tell("writer", f"the writer failed and tries again: {error!r}")
+
     def _write(self, lines: Any, cursor: Cursor, end: int, marks: Marks) -> bool:
         return cursor.at >= end or self._file_side.write_batch(lines, cursor, end, marks)
 
-    def _prepare_work(self, batch: Batch) -> _Work:
-        if self._work is not None and self._work.batch is batch:
-            return self._work
-        loss = batch.loss
-        front = b""
-        if loss is not None:
-            first, last = timestamp_text(loss.first), timestamp_text(loss.last)
-            text = f"{loss.count} records dropped between {first} and {last}: {loss.reason}"
-            front = self._file_side.own_line(text, dropped=loss.count, first=first, last=last, reason=loss.reason)
-        return _Work(batch, front)
+    def _line_about(self, loss: Loss | None) -> bytes:
+        if loss is None:
+            return b""
+        first, last = timestamp_text(loss.first), timestamp_text(loss.last)
+        text = f"{loss.count} records dropped between {first} and {last}: {loss.reason}"
+        return self._file_side.own_line(text, dropped=loss.count, first=first, last=last, reason=loss.reason)
 
     def _tell(self, loss: Loss) -> None:
         untold = self.queue.settle_loss(loss)

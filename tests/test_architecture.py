@@ -18,13 +18,14 @@ import jsonl_handler
 PACKAGE = "jsonl_handler"
 ROOT = Path(jsonl_handler.__file__).parent
 
-# Room -> the rooms it may import. Everyone may import `errors` and `_status`; those two import nobody.
+# Room -> the rooms it may import. Everyone may import `errors`, `_status` and `_clock`; those import nobody outside of them.
 # docs/design.md shows the same table.
 ARROWS: dict[str, set[str]] = {
     "__init__": {"_buffer", "files", "formatter", "handler", "pair", "settings"},
     "__main__": {"cli"},
     "errors": set(),
-    "_status": set(),
+    "_clock": set(),
+    "_status": {"_clock"},
     "_rules": set(),
     "_aliases": set(),
     "settings": {"_aliases", "_rules"},
@@ -39,19 +40,25 @@ ARROWS: dict[str, set[str]] = {
     "_dates": set(),
     "_doorbell": set(),
     "_losses": set(),
-    "_buffer": {"_arena", "_dates", "_doorbell", "_losses", "settings"},
+    "_waiting": set(),
+    "_buffer": {"_arena", "_dates", "_doorbell", "_losses", "_waiting", "settings"},
     "_names": set(),
     "_lockfile": set(),
     "_lineage": set(),
-    "_session": {"_lockfile", "_names"},
+    "_session_file": {"_lockfile"},
+    "_session": {"_lockfile", "_session_file"},
+    "_survey": {"_lockfile", "_names", "_session_file"},
     "_segment_file": {"_arena", "_lockfile"},
     "_segments": {"_arena", "_dates", "_names", "_segment_file"},
-    "_retention": {"_names", "_session", "settings"},
+    "_retention": {"_names", "_survey", "settings"},
+    "_upkeep": {"_retention", "_survey", "settings"},
+    "_outage": set(),
+    "_own_lines": {"_encoding", "_values"},
     "_worker": set(),
     "_maintenance": {"_worker"},
     "_session_files": {
-        *("_arena", "_encoding", "_lineage", "_lockfile", "_maintenance", "_names", "_retention", "_segments"),
-        *("_session", "_values", "settings"),
+        *("_arena", "_dates", "_lineage", "_lockfile", "_maintenance", "_names", "_outage", "_own_lines", "_segments"),
+        *("_session", "_session_file", "_upkeep", "settings"),
     },
     "_door": {"_buffer", "_encoding", "_lineage", "_lines", "_truncation"},
     "files": {"_arena", "_dates", "_lineage", "_lines", "_session_files", "_truncation", "_values", "settings"},
@@ -60,7 +67,7 @@ ARROWS: dict[str, set[str]] = {
     # The commands know the public names and each other, nothing else.
     "cli": {"__init__", "cli"},
 }
-EVERYONE = {"errors", "_status"}
+EVERYONE = {"errors", "_status", "_clock"}
 
 # What others wrote -> the rooms that may import it.
 OUTSIDE: dict[str, set[str]] = {
@@ -75,7 +82,7 @@ OUTSIDE: dict[str, set[str]] = {
 THREAD_ROOMS = {"_worker", "cli"}
 THREAD_NAMES = {"Thread", "Timer", "start_new_thread", "start_joinable_thread", "ThreadPoolExecutor"}
 
-FILE_ROOMS = {"_segment_file", "_session", "_retention", "_lockfile"}
+FILE_ROOMS = {"_segment_file", "_session", "_session_file", "_survey", "_retention", "_lockfile"}
 OS_CHANGES = {
     *(
         "write",

@@ -100,7 +100,7 @@ def test_flushes_made_together_cost_one_more_write(make: Make, disk: Disk) -> No
     threads = [threading.Thread(target=lambda: answers.append(handler.flush(PATIENCE))) for _ in range(8)]
     for thread in threads:
         thread.start()
-    while len(handler._buffer._flushers) < 8:
+    while handler._buffer._waiting.flushes < 8:
         threads[0].join(0.01)
     disk.release()
     for thread in threads:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from conftest import PATIENCE, Disk, Notices, lines_of, messages_of, record
 
-from jsonl_handler import JsonlHandler, RecordBuffer
+from jsonl_handler import JsonlHandler
+from jsonl_handler._waiting import Waiting
 
 Make = Callable[..., JsonlHandler]
 
@@ -61,7 +62,7 @@ def test_block_waits_until_there_is_room(stuck: Make, disk: Disk, logs: Path) ->
     handler = stuck(overflow="block")
     caller = threading.Thread(target=fill, args=(handler,))
     caller.start()
-    while not handler._buffer._waiters:
+    while not handler._buffer._waiting.callers:
         caller.join(0.01)
     assert handler.stats().pending == 11
     disk.release()
@@ -114,8 +115,8 @@ def test_a_caller_waits_only_once_in_a_stall(stuck: Make, monkeypatch: pytest.Mo
     handler = stuck()
     fill(handler, 11)
     waits: list[int] = []
-    queue_up = RecordBuffer._queue_up
-    monkeypatch.setattr(RecordBuffer, "_queue_up", lambda self, me: (waits.append(1), queue_up(self, me))[1])
+    for_room = Waiting.for_room
+    monkeypatch.setattr(Waiting, "for_room", lambda self, me: (waits.append(1), for_room(self, me))[1])
     fill(handler, 5)
     assert handler.stats().dropped == 6
     assert waits == []

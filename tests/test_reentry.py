@@ -291,7 +291,7 @@ def test_threads_that_wait_are_all_woken(make: Make, disk: Disk, logs: Path) -> 
     callers = [threading.Thread(target=handler.handle, args=(record(f"waits {index}"),)) for index in range(5)]
     for caller in callers:
         caller.start()
-    while len(handler._buffer._waiters) < 5:
+    while len(handler._buffer._waiting.callers) < 5:
         callers[0].join(0.01)
     disk.release()
     for caller in callers:

@@ -15,7 +15,7 @@ from conftest import PATIENCE, Notices, messages_of, record, segments_of
 from freezegun import freeze_time
 from test_sessions import LIVE, answer, nod, program
 
-from jsonl_handler import JsonlHandler, _maintenance, _retention, _session, _session_files
+from jsonl_handler import JsonlHandler, _maintenance, _retention, _survey, _upkeep
 from jsonl_handler._retention import SweepResult
 
 Make = Callable[..., JsonlHandler]
@@ -45,7 +45,7 @@ class Sweeps:
     def sweep(self, *args: Any, stop: Callable[[], bool], **bounds: Any) -> SweepResult:
         self.begun.set()
         if self.hold and not bounds:
-            with _session.sweep_lock(*args[:2]), self._heard:
+            with _survey.sweep_lock(*args[:2]), self._heard:
                 assert self._heard.wait_for(stop, PATIENCE)
             result = SweepResult()
         else:
@@ -285,7 +285,7 @@ def test_one_sweep_at_a_time(logs: Path) -> None:
     lay(logs, *OURS)
     (logs / ".jsonl-handler").mkdir()
     limits = _retention.Limits(max_age_days=1)
-    with _session.sweep_lock(logs, "telemetry") as mine:
+    with _survey.sweep_lock(logs, "telemetry") as mine:
         assert mine
         assert _retention.sweep(str(logs), "telemetry", limits).skipped
         assert not _retention.sweep(str(logs), "other", limits).skipped
@@ -323,7 +323,7 @@ def test_the_step_at_the_end_lists_a_part_of_a_huge_directory(
     make: Make, logs: Path, sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A directory that is never seen whole is looked at once an hour, not at every exit."""
-    monkeypatch.setattr(_session_files, "_STEP_LISTED", 2)
+    monkeypatch.setattr(_upkeep, "_STEP_LISTED", 2)
     lay(logs, *OURS, age=0)
     for _ in range(3):
         handler = make(flush_interval=3600.0)

@@ -252,7 +252,7 @@ class Sessions:
 @pytest.fixture
 def sessions(monkeypatch: pytest.MonkeyPatch) -> Sessions:
     stand_in = Sessions()
-    monkeypatch.setattr(_retention, "_session", stand_in)
+    monkeypatch.setattr(_retention, "_survey", stand_in)
     return stand_in
 
 

@@ -20,9 +20,10 @@ from typing import Any
 import pytest
 from conftest import PATIENCE, Notices, lines_of, messages_of, record, segments_of
 
-from jsonl_handler import JsonlHandler, RotatingSessionJsonlHandler, _session
+from jsonl_handler import JsonlHandler, RotatingSessionJsonlHandler, _session, _survey
 from jsonl_handler._arena import Cursor
 from jsonl_handler._session import TakenError, claim, clean_id
+from jsonl_handler._session_file import SessionFile
 
 Make = Callable[..., JsonlHandler]
 ROOT = Path(__file__).parents[1]
@@ -242,7 +243,7 @@ def test_a_link_in_the_folders_place_is_not_followed(make: Make, logs: Path, tmp
 RACE = """
 import os, sys, time
 from pathlib import Path
-from jsonl_handler import _session
+from jsonl_handler import _session, _survey
 if sys.argv[3] == "linkless":
     def refuse(*args):
         raise PermissionError(1, "Operation not permitted")
@@ -286,9 +287,9 @@ def test_claim_crash_and_claim_race(tmp_path: Path) -> None:
         crashed = claim(tmp_path, "t", "x")
         os.close(crashed._descriptor)
         start = threading.Barrier(8)
-        owners: list[_session.SessionFile] = []
+        owners: list[SessionFile] = []
 
-        def race(start: threading.Barrier = start, owners: list[_session.SessionFile] = owners) -> None:
+        def race(start: threading.Barrier = start, owners: list[SessionFile] = owners) -> None:
             start.wait(PATIENCE)
             try:
                 owners.append(claim(tmp_path, "t", "x"))
@@ -426,7 +427,7 @@ def test_a_session_is_claimed_once_by_all_threads(make: Make, logs: Path, monkey
     inside, second, go_on = threading.Event(), threading.Event(), threading.Event()
     real = _session.claim
 
-    def slow(*args: Any) -> _session.SessionFile:
+    def slow(*args: Any) -> SessionFile:
         if inside.is_set():
             second.set()
         inside.set()
@@ -538,14 +539,14 @@ def test_stale_facts_do_no_harm(tmp_path: Path) -> None:
     assert name is not None
     for content in (b"", b"[" * 1023, b" null", b" {}", b' {"segment": ["x"]}', b"\xff" * 2000, b' {"boot": {}}'):
         (folder / "t-x.session").write_bytes(content)
-        with _session.survey(tmp_path, "t") as live:
+        with _survey.survey(tmp_path, "t") as live:
             assert live.protects(name)
     session.note_segment("t-2026-11-22-x.1.jsonl")
-    with _session.survey(tmp_path, "t") as live:
+    with _survey.survey(tmp_path, "t") as live:
         assert not live.protects(name)
         assert live.protects(name.next())
     session.release()
-    with _session.survey(tmp_path, "t") as live:
+    with _survey.survey(tmp_path, "t") as live:
         assert not live.protects(name.next())
 
 

@@ -1,0 +1,32 @@
+"""The lines that the package itself writes into a segment: its header, and what happened to the stream."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from jsonl_handler._clock import now
+from jsonl_handler._encoding import encode_line
+from jsonl_handler._status import LOGGER_NAME
+from jsonl_handler._values import timestamp_text
+
+SCHEMA_VERSION = 1
+
+
+def own_line(message: str, **fields: object) -> bytes:
+    """A line about the stream; it has no `seq`, and counts in no record."""
+    head = {"timestamp": timestamp_text(now()), "level": "WARNING", "logger": LOGGER_NAME, "message": message}
+    return encode_line({**head, **fields})
+
+
+def header_line(session_id: str, segment: int, context: Mapping[str, object]) -> bytes:
+    """The first line of a segment."""
+    return encode_line(
+        {
+            "kind": "header",
+            "schema_version": SCHEMA_VERSION,
+            "timestamp": timestamp_text(now()),
+            "session": session_id,
+            "segment": segment,
+            "context": context,
+        }
+    )

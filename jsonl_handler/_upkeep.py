@@ -1,0 +1,54 @@
+"""Keeps a directory within its limits: when to sweep, and what to tell of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from jsonl_handler import _retention, _survey
+from jsonl_handler._clock import now
+from jsonl_handler._status import Voice
+from jsonl_handler.settings import Settings
+
+_LATELY = 3600.0
+_STEP_LISTED = 10_000
+_STEP_DELETED = 100
+
+
+class Upkeep:
+    """Sweeps the files of one prefix."""
+
+    def __init__(self, directory: Path, prefix: str, settings: Settings, voice: Voice) -> None:
+        self.settings = settings
+        self.deleted_files = 0
+        self._directory = directory
+        self._prefix = prefix
+        self._voice = voice
+        self._told: set[str] = set()
+
+    def sweep(self, stop: Callable[[], bool], **bounds: int) -> None:
+        """Sweep until *stop* says yes, within *bounds* (see `_retention.sweep`)."""
+        limits = _retention.Limits.of(self.settings)
+        result = _retention.sweep(str(self._directory), self._prefix, limits, stop=stop, **bounds)
+        self.deleted_files += result.deleted
+        # A bounded step that deleted fewer than it might has done what it can for this hour.
+        enough = bool(bounds) and not result.skipped and result.deleted < bounds["most_deleted"]
+        if result.complete or enough:
+            _survey.note_swept(self._directory, self._prefix)
+        # Of a limit that stays exceeded only the number changes, and it is told once.
+        found = {text.partition(",")[0]: text for text in result.unmet} | dict.fromkeys(result.problems, "")
+        for key in found.keys() - self._told:
+            self._voice.tell("sweep", found[key] or key)
+        # What has been mended since is told again, should it come back.
+        self._told = set(found) if result.complete else self._told | set(found)
+
+    def sweep_a_little(self) -> None:
+        """One bounded step, if the last sweep is an hour ago: so programs that always end early are swept too."""
+        # A time in the future, from before the clock was set back, is not lately.
+        if abs(now() - _survey.last_swept(self._directory, self._prefix)) < _LATELY:
+            return
+        try:
+            self.sweep(lambda: False, most_listed=_STEP_LISTED, most_deleted=_STEP_DELETED)
+        except Exception as error:
+            # The session must end whatever happens here.
+            self._voice.tell("sweep", f"retention could not run: {error!r}")
