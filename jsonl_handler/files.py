@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
-import weakref
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from jsonl_handler._arena import Cursor, Marks
+from jsonl_handler._at_exit import close_at_exit
 from jsonl_handler._clock import now
 from jsonl_handler._dates import OpenDate
 from jsonl_handler._lineage import Lineage, SupersededError
@@ -76,7 +75,7 @@ class RotatingSessionJsonlHandler(logging.Handler):
         self._date = OpenDate()
         self._unfinished: _Unfinished | None = None
         self._nested: deque[logging.LogRecord] = deque()
-        self._busy = self._closed_once = self._awaits_exit = False
+        self._busy = self._closed_once = False
         self._written = self._dropped = self._untold = 0
         super().__init__(level)
         self._files.tell_problems(problems)
@@ -208,10 +207,8 @@ class RotatingSessionJsonlHandler(logging.Handler):
     def _write(self, record: logging.LogRecord) -> None:
         try:
             lineage = self.open()
-            if self._closed_once and not self._awaits_exit:
-                # After close() nobody else ends the session.
-                self._awaits_exit = True
-                atexit.register(_close, weakref.ref(self))
+            if self._closed_once:
+                close_at_exit(self)
             line = self._encode(record, lineage.session_id, lineage.next_seq())
             day = self._day_of(getattr(record, "created", None))
             if self._finish() and self._tell_loss():
@@ -271,9 +268,3 @@ class RotatingSessionJsonlHandler(logging.Handler):
     def _count_lost(self) -> None:
         self._dropped += 1
         self._untold += 1
-
-
-def _close(reference: weakref.ref[RotatingSessionJsonlHandler]) -> None:
-    handler = reference()
-    if handler is not None:
-        handler.close()

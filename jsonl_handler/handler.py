@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import threading
-import weakref
-from _thread import LockType
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jsonl_handler._at_exit import close_at_exit
 from jsonl_handler._buffer import RecordBuffer
 from jsonl_handler._door import Door
 from jsonl_handler._lineage import Lineage, SupersededError
@@ -122,7 +120,10 @@ class JsonlHandler(logging.Handler):
         answer = self._buffer.ask_flush()
         if isinstance(answer, bool):
             return answer
-        return self._await(answer, self.settings.close_timeout if timeout is None else timeout)
+        try:
+            return answer.acquire(timeout=self._patience(timeout))
+        finally:
+            self._buffer.cancel_flush(answer)
 
     def close(self) -> None:
         """Write what waits, for at most ``close_timeout`` seconds, and end the session.
@@ -168,7 +169,11 @@ class JsonlHandler(logging.Handler):
 
     def yield_session(self) -> None:
         """Write what waits and give the session up, to the handler that goes on with it or for good."""
-        with self._opening:
+        if not self._opening.acquire(timeout=self._patience(None)):
+            # Another thread opens the session, on a disk that does not answer.
+            self._files.give_up("the session could not be opened within close_timeout")
+            return
+        try:
             self._files.closing = True
             self._door.lineage = None
             if self._listener.stop(self.settings.close_timeout):
@@ -179,6 +184,8 @@ class JsonlHandler(logging.Handler):
                 pending = self._buffer.counts()[2]
                 self._files.give_up(f"{pending} records could not be written within close_timeout")
             self._closed_once = True
+        finally:
+            self._opening.release()
         self._take_early()
 
     def _open(self, record: logging.LogRecord) -> Lineage | None:
@@ -213,8 +220,8 @@ class JsonlHandler(logging.Handler):
                 return None
             self._abandoned = False
             self._listener.start()
-            if self._closed_once and self._door.lineage is None:
-                atexit.register(_close, weakref.ref(self))
+            if self._closed_once:
+                close_at_exit(self)
             self._door.lineage = lineage
         self._take_early()
         return lineage
@@ -262,14 +269,5 @@ class JsonlHandler(logging.Handler):
             finally:
                 self._opening.release()
 
-    def _await(self, waiter: LockType, timeout: float) -> bool:
-        try:
-            return waiter.acquire(timeout=min(max(timeout, 0.0), threading.TIMEOUT_MAX))
-        finally:
-            self._buffer.cancel_flush(waiter)
-
-
-def _close(reference: weakref.ref[JsonlHandler]) -> None:
-    handler = reference()
-    if handler is not None:
-        handler.close()
+    def _patience(self, timeout: float | None) -> float:
+        return min(max(self.settings.close_timeout if timeout is None else timeout, 0.0), threading.TIMEOUT_MAX)

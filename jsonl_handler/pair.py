@@ -129,12 +129,17 @@ class BatchQueueListener(QueueListener):
 
     def hand_to(self, adopt: Callable[[bytes], None]) -> None:
         """Give what waits to another pair, line by line: the session is its own by now."""
-        batch = self.queue.take()
-        if batch is not None:
-            arena = batch.arena
-            for line in bytes(arena.memory[arena.head : arena.tail]).splitlines(keepends=True):
-                adopt(line)
-            self.queue.done(batch)
+        while self.queue.waiting and self._consuming.acquire(blocking=False):
+            try:
+                batch = self.queue.take()
+                if batch is None:
+                    return
+                arena = batch.arena
+                for line in bytes(arena.memory[arena.head : arena.tail]).splitlines(keepends=True):
+                    adopt(line)
+                self.queue.done(batch)
+            finally:
+                self._consuming.release()
 
     def stop(self, timeout: float | None = None) -> bool:  # type: ignore[override]
         """Write what waits and end the thread; False when that took longer than *timeout* seconds."""

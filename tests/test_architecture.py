@@ -18,7 +18,8 @@ import jsonl_handler
 PACKAGE = "jsonl_handler"
 ROOT = Path(jsonl_handler.__file__).parent
 
-# Room -> the rooms it may import. Everyone may import `errors`, `_status` and `_clock`; those import nobody outside of them.
+# Room -> the rooms it may import.
+# Everyone may import `errors`, `_status` and `_clock`; those import nobody outside of them.
 # docs/design.md shows the same table.
 ARROWS: dict[str, set[str]] = {
     "__init__": {"_buffer", "files", "formatter", "handler", "pair", "settings"},
@@ -55,15 +56,26 @@ ARROWS: dict[str, set[str]] = {
     "_outage": set(),
     "_own_lines": {"_encoding", "_values"},
     "_worker": set(),
+    "_at_exit": set(),
     "_maintenance": {"_worker"},
     "_session_files": {
         *("_arena", "_dates", "_lineage", "_lockfile", "_maintenance", "_names", "_outage", "_own_lines", "_segments"),
         *("_session", "_session_file", "_upkeep", "settings"),
     },
     "_door": {"_buffer", "_encoding", "_lineage", "_lines", "_truncation"},
-    "files": {"_arena", "_dates", "_lineage", "_lines", "_session_files", "_truncation", "_values", "settings"},
+    "files": {
+        "_arena",
+        "_at_exit",
+        "_dates",
+        "_lineage",
+        "_lines",
+        "_session_files",
+        "_truncation",
+        "_values",
+        "settings",
+    },
     "pair": {"_arena", "_buffer", "_door", "_lineage", "_losses", "_values", "_worker"},
-    "handler": {"_buffer", "_door", "_lineage", "_session_files", "pair", "settings"},
+    "handler": {"_at_exit", "_buffer", "_door", "_lineage", "_session_files", "pair", "settings"},
     # The commands know the public names and each other, nothing else.
     "cli": {"__init__", "cli"},
 }
