@@ -59,6 +59,19 @@ def test_the_tutorial_runs_from_top_to_bottom(tmp_path: Path) -> None:
     assert list(tmp_path.glob("service-logs/shop-*.jsonl"))
 
 
+def test_the_code_of_the_reference_runs(tmp_path: Path) -> None:
+    """The reference's Python blocks run one after the other, and each pair writes its line."""
+    reference = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+
+    done = run_python("\n".join(blocks(reference, "python")), tmp_path)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    for folder, message in (("composed-logs", "through the stock pair"), ("paired-logs", "through our own pair")):
+        (path,) = tmp_path.glob(f"{folder}/telemetry-*.jsonl")
+        (line,) = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+        assert line["message"] == message
+
+
 def test_the_test_command_of_the_readme_is_what_ci_runs() -> None:
     """The README's line that installs tox and runs it is a line of .ci/run."""
     (command,) = [block.strip() for block in blocks(README, "sh") if "tox" in block]
