@@ -78,6 +78,8 @@ class RecordBuffer:
                 return self._put_aside(line, level, created)
             self._inside = True
             try:
+                # Before anything is stored: what is no number must not be found out halfway.
+                urgent = level >= self._flush_level
                 arena = self._arena
                 tail = arena.tail
                 end = tail + len(line)
@@ -92,9 +94,9 @@ class RecordBuffer:
                     # No call stands between these two: an interrupt can't part them.
                     arena.tail = end
                     arena.count = count
-                    if count < self._bell.wake_at and level < self._flush_level:
+                    if count < self._bell.wake_at and not urgent:
                         return False
-                    return self._bell.ring(level >= self._flush_level)
+                    return self._bell.ring(urgent)
             finally:
                 self._inside = False
         return self._append_slowly(line, level, created)
@@ -144,9 +146,13 @@ class RecordBuffer:
 
     # The writer's side.
 
+    def expect(self) -> None:
+        """A writer is about to start: callers may wait for it from now on."""
+        self._locked(self._bell.attend, 0)
+
     def attend(self) -> None:
         """The calling thread is the writer from now on."""
-        self._locked(self._bell.attend)
+        self._locked(self._bell.attend, get_ident())
 
     def leave(self, *, even_if_full: bool = False) -> bool:
         """The writer goes, unless something waits to be written; then False."""

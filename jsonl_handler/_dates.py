@@ -22,7 +22,7 @@ def day_of(created: float) -> int:
         day = int(created // DAY)
     except (ValueError, OverflowError):
         day = _LAST + 1
-    return day if _FIRST <= day <= _LAST else int(now() // DAY)
+    return day if _FIRST <= day <= _LAST else min(int(now() // DAY), _LAST)
 
 
 def date_of(day: int) -> datetime.date:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import threading
-from _thread import LockType, allocate_lock, get_ident
+from _thread import LockType, allocate_lock
 
 NEVER = 1 << 62
 
@@ -41,9 +41,9 @@ class Doorbell:
         """True when no writer is there."""
         return self.writer == Writer.ABSENT
 
-    def attend(self) -> None:
-        """The calling thread is the writer from now on."""
-        self.writer, self.thread, self.wake_at = Writer.AWAKE, get_ident(), NEVER
+    def attend(self, thread: int) -> None:
+        """*thread* is the writer from now on; 0 while it is only about to start."""
+        self.writer, self.thread, self.wake_at = Writer.AWAKE, thread, NEVER
 
     def leave(self) -> None:
         """There is no writer from now on."""

@@ -139,12 +139,15 @@ def _is_native(fields: dict[str, Any]) -> bool:
 
 
 def _normalised(fields: dict[str, Any]) -> bytes:
-    for max_depth in (MAX_DEPTH, 30, 3):
+    for max_depth in (MAX_DEPTH, 30, 3, 1):
         try:
-            return f"{json_text(plain(fields, max_depth))}\n".encode()
+            form = plain(fields, max_depth)
+            # Near the recursion limit even the outermost object may have become a text.
+            if isinstance(form, dict):
+                return f"{json_text(form)}\n".encode()
         except RecursionError:
-            pass  # the caller is near the recursion limit: less depth may still fit
-    return f"{json_text(plain(fields, 1))}\n".encode()
+            continue
+    raise RecursionError("too near the recursion limit for any line")
 
 
 def _is_strict(raw: str) -> bool:

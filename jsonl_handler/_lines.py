@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from pythonjsonlogger.core import BaseJsonFormatter
 
-from jsonl_handler._encoding import encode_line, foreign_line
+from jsonl_handler._encoding import checked_line, encode_line, foreign_line
 from jsonl_handler._values import describe, free_name, object_of, text, timestamp_text
 from jsonl_handler.formatter import DEFAULT, JsonlFormatter, overrides, rescued
 
@@ -27,8 +27,9 @@ def line_encoder(formatter: logging.Formatter | None) -> LineEncoder:
     if formatter is None:
         return DEFAULT.encode
     if isinstance(formatter, JsonlFormatter):
-        own_format = overrides(formatter, "format") and not overrides(formatter, "encode")
-        if not own_format:
+        if overrides(formatter, "encode"):
+            return _checked(formatter)
+        if not overrides(formatter, "format"):
             return formatter.encode
     as_line = foreign_line if isinstance(formatter, BaseJsonFormatter) else _text_line
 
@@ -39,6 +40,12 @@ def line_encoder(formatter: logging.Formatter | None) -> LineEncoder:
             return rescued(record, session, seq, error)
 
     return encode
+
+
+def seq_names(formatter: logging.Formatter | None) -> tuple[str, str]:
+    """What *formatter* calls `session` and `seq`."""
+    renamed = formatter.rename_fields if isinstance(formatter, JsonlFormatter) else {}
+    return renamed.get("session", "session"), renamed.get("seq", "seq")
 
 
 def encode_event(
@@ -62,6 +69,16 @@ def encode_event(
     for name, value in own.items():
         fields[free_name(name, fields, taken)] = value
     return encode_line(fields)
+
+
+def _checked(formatter: JsonlFormatter) -> LineEncoder:
+    def encode(record: logging.LogRecord, session: str | None, seq: int | None) -> bytes:
+        try:
+            return checked_line(formatter.encode(record, session, seq))
+        except Exception as error:
+            return rescued(record, session, seq, error)
+
+    return encode
 
 
 def _text_line(written: object) -> bytes:

@@ -18,6 +18,8 @@ SAFE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, 
 
 # How a mount point's blanks, newlines and backslashes are written in mountinfo.
 _OCTAL = re.compile(r"\\([0-7]{3})")
+_STDERR = 2
+
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "virtiofs", "ceph", "glusterfs", "lustre", "afs"}
 
 _lock_descriptor: Callable[..., bool] | None = None
@@ -44,6 +46,21 @@ def try_lock(descriptor: int) -> bool:
     return _lock_descriptor(descriptor, blocking=False)
 
 
+def open_safely(path: Path, flags: int, mode: int = 0o600) -> int:
+    """Open without following a link, never as descriptor 0, 1 or 2.
+
+    In a program that was started with one of them closed, whatever writes to its stderr would write to our file.
+    """
+    descriptor = os.open(path, flags | SAFE, mode)
+    low = []
+    while descriptor <= _STDERR:
+        low.append(descriptor)
+        descriptor = os.dup(descriptor)
+    for number in low:
+        os.close(number)
+    return descriptor
+
+
 def is_linked(descriptor: int, path: Path) -> bool:
     """True while *path* names the very file that is open."""
     try:
@@ -64,7 +81,7 @@ def unlink_if_ours(descriptor: int, path: Path) -> None:
 def open_existing(path: Path) -> int | None:
     """Open a regular file for reading and writing; None when it is gone; OSError for a link or anything else."""
     try:
-        descriptor = os.open(path, os.O_RDWR | SAFE | getattr(os, "O_NONBLOCK", 0))
+        descriptor = open_safely(path, os.O_RDWR | getattr(os, "O_NONBLOCK", 0))
     except FileNotFoundError:
         return None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from jsonl_handler._arena import Cursor
-from jsonl_handler._lockfile import SAFE, open_existing
+from jsonl_handler._lockfile import open_existing, open_safely
 
 _STEP = 64 * 1024
 
@@ -39,12 +39,12 @@ class SegmentFile:
     def create(cls, path: Path, mode: int, header: bytes) -> Self:
         """A new file; FileExistsError when anything of that name is there, a dangling link included."""
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL
-        return cls(os.open(path, flags | SAFE, mode), 0, header=header)
+        return cls(open_safely(path, flags, mode), 0, header=header)
 
     @classmethod
     def resume(cls, path: Path) -> Self:
         """An existing file, its torn end cut or made whole; OSError for a link or anything but a file."""
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | SAFE | getattr(os, "O_NONBLOCK", 0))
+        descriptor = open_safely(path, os.O_RDWR | os.O_APPEND | getattr(os, "O_NONBLOCK", 0))
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
@@ -104,9 +104,13 @@ class SegmentFile:
 
     def _catch_up(self, lines: bytes | mmap.mmap, cursor: Cursor) -> None:
         """The last append did not end: an error, or an interrupt (Ctrl-C) between a write and its accounting."""
-        written = os.fstat(self._descriptor).st_size - self.size
-        if written > 0:
-            self._account(lines, cursor, written)
+        size = os.fstat(self._descriptor).st_size
+        if size > self.size:
+            self._account(lines, cursor, size - self.size)
+        elif size < self.size:
+            # Somebody emptied the file to make room: the half line is gone, so it is written again from its start.
+            self.size = self.whole = size
+            cursor.at = max(cursor.begun, lines.rfind(b"\n", cursor.begun, cursor.at) + 1)
 
     def close(self) -> None:
         """Close the file; half a line at its end, which never was valid, is cut off."""
@@ -116,25 +120,34 @@ class SegmentFile:
         os.close(self._descriptor)
 
 
-def last_seq(path: Path, session_id: str) -> int:
+def last_seq(path: Path, session_id: str, names: tuple[str, str]) -> int:
     """The highest `seq` in the last lines of a segment; -1 when there is none; OSError for a link or no file.
 
-    Threads land out of order, but never far: the highest is within the last 1 MiB.
+    *names* are what the formatter calls `session` and `seq`. Threads land out of order, but
+    never far: the highest is within the last 1 MiB, or further back if that has none.
     """
-    highest = -1
     descriptor = open_existing(path)
     if descriptor is None:
         return -1
     with open(descriptor, "rb") as segment:
         size = segment.seek(0, os.SEEK_END)
-        segment.seek(max(0, size - 16 * _STEP))
-        for line in segment:
-            with contextlib.suppress(ValueError, RecursionError):
-                fields = json.loads(line)
-                if isinstance(fields, dict) and fields.get("session") == session_id:
-                    seq = fields.get("seq")
-                    highest = max(highest, seq) if isinstance(seq, int) else highest
-    return highest
+        window = 16 * _STEP
+        while True:
+            segment.seek(max(0, size - window))
+            highest = max((_seq_of(line, session_id, names) for line in segment), default=-1)
+            if highest >= 0 or window >= size:
+                return highest
+            window *= 8
+
+
+def _seq_of(line: bytes, session_id: str, names: tuple[str, str]) -> int:
+    try:
+        fields = json.loads(line)
+    except (ValueError, RecursionError):
+        return -1
+    ours = isinstance(fields, dict) and fields.get(names[0]) == session_id
+    seq = fields.get(names[1]) if ours else None
+    return seq if type(seq) is int else -1
 
 
 def _mend(descriptor: int, size: int) -> tuple[int, int]:

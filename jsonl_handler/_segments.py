@@ -65,14 +65,14 @@ class SegmentWriter:
         """All bytes written, headers included."""
         return self._bytes_before + (self._file.bytes_written if self._file else 0)
 
-    def last_seq(self) -> int:
+    def last_seq(self, names: tuple[str, str]) -> int:
         """The highest `seq` that the session's segments tell of; -1 when there is none."""
         found: list[int] = []
         if not self._parts:
             return -1
         for path in _last_written_first(self._directory, self._first):
             with contextlib.suppress(OSError):
-                seq = last_seq(path, self._first.session)
+                seq = last_seq(path, self._first.session, names)
                 found += [seq] if seq >= 0 else []
             # The last two: about midnight a few records of the new date may be older than the last of the old one.
             if len(found) == 2:

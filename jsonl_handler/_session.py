@@ -44,7 +44,7 @@ def claim(directory: Path, prefix: str, session_id: str) -> SessionFile:
     folder = folder_of(directory, make=True)
     final = folder / f"{prefix}-{session_id}.session"
     draft = folder / f".{prefix}-{session_id}-{os.urandom(4).hex()}.new"
-    descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | _lockfile.SAFE, 0o600)
+    descriptor = _lockfile.open_safely(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL)
     try:
         _lockfile.try_lock(descriptor)
         write_facts(descriptor, prefix, session_id, "")
@@ -75,7 +75,7 @@ def _claim_without_link(final: Path, prefix: str, session_id: str) -> int:
     with contextlib.suppress(FileNotFoundError):
         _remove_crashed(final)
     try:
-        descriptor = os.open(final, os.O_RDWR | os.O_CREAT | os.O_EXCL | _lockfile.SAFE, 0o600)
+        descriptor = _lockfile.open_safely(final, os.O_RDWR | os.O_CREAT | os.O_EXCL)
     except FileExistsError:
         raise TakenError(final) from None
     if not (_lockfile.try_lock(descriptor) and _lockfile.is_linked(descriptor, final)):

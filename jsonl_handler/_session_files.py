@@ -24,8 +24,10 @@ from jsonl_handler._own_lines import header_line, own_line
 from jsonl_handler._segments import SegmentWriter
 from jsonl_handler._session_file import SessionFile
 from jsonl_handler._status import Stats, Voice
+from jsonl_handler._truncation import fit
 from jsonl_handler._upkeep import Upkeep
-from jsonl_handler.settings import Problem, Settings
+from jsonl_handler.errors import ConfigError
+from jsonl_handler.settings import Problem, Settings, check_prefix
 
 _MOST_CLAIMS = 20
 
@@ -44,8 +46,8 @@ class SessionFiles:
         """*owner* is the handler: a session is handed on from one handler to the next."""
         _lockfile.prepare()
         # The program may change its working directory later.
-        self.directory = Path(os.path.abspath(directory))
-        self.prefix = prefix
+        self.directory = _absolute(directory)
+        self.prefix = prefix = check_prefix(prefix)
         self.settings = settings
         self.voice = Voice()
         self.upkeep = Upkeep(self.directory, prefix, settings, self.voice)
@@ -62,6 +64,8 @@ class SessionFiles:
         self._last_path: Path | None = None
         self._swept_after = -1
         self.closing = False
+        # What the formatter calls `session` and `seq`.
+        self.seq_names = ("session", "seq")
         self.lineage = _lineage.inherit(self._key(), self._asked, owner)
 
     # What it is asked.
@@ -141,6 +145,13 @@ class SessionFiles:
     def give_up(self, why: str) -> None:
         """Tell that the handler closes with something unwritten."""
         self.voice.tell("close", f"{why}: {self.outage.last_error or 'the disk does not answer'}")
+        # Unless a write hangs, half a line is cut now: nobody may be there to do it later.
+        if self._lock.acquire(blocking=False):
+            try:
+                if self._segments is not None:
+                    self._segments.close()
+            finally:
+                self._lock.release()
         self.maintenance.stop()
 
     def stats(self, session_id: str | None, written: int, dropped: int, pending: int) -> Stats:
@@ -237,7 +248,9 @@ class SessionFiles:
             self._session.note_segment(current.name)
         if resumed is None:
             assert self._segments is not None
-            self.lineage = _lineage.Lineage(name, self._segments.last_seq() + 1, self._owner, asked=self._asked)
+            self.lineage = _lineage.Lineage(
+                name, self._segments.last_seq(self.seq_names) + 1, self._owner, asked=self._asked
+            )
         else:
             resumed.session_id = name
         if wanted is not None and name != wanted:
@@ -278,7 +291,7 @@ class SessionFiles:
             return self.own_line(text, torn=1, torn_bytes=torn)
         if self.settings.context is None:
             return b""
-        return header_line(name.session, name.part, self.settings.context)
+        return fit(header_line(name.session, name.part, self.settings.context), self.settings.max_record_bytes)
 
     def _note_success(self, segments: SegmentWriter) -> None:
         self.outage.over()
@@ -302,3 +315,14 @@ def _piece(marks: Marks, at: int, end: int) -> tuple[int, int]:
             return min(offset, end), day
         day = date
     return end, day
+
+
+def _absolute(directory: object) -> Path:
+    try:
+        if isinstance(directory, (str, os.PathLike)) and (named := os.fspath(directory)):
+            os.fsencode(named)
+            if "\0" not in named:
+                return Path(os.path.abspath(named))
+    except (OSError, TypeError, ValueError) as error:
+        raise ConfigError(None, "directory", f"{directory!r} can't be used: {error}; give an absolute path") from error
+    raise ConfigError(None, "directory", f"must be a path, got {directory!r}; give the directory for the files")

@@ -64,11 +64,11 @@ def sweep_lock(directory: Path | str, prefix: str) -> Iterator[bool]:
     """One process sweeps at a time; False when another one does."""
     path = _sweep_file(Path(directory), prefix)
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _lockfile.SAFE, 0o600)
+        descriptor = _lockfile.open_safely(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         # Its time says when a sweep last ended, and none has.
         os.utime(path, (0, 0))
     except FileExistsError:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _lockfile.SAFE, 0o600)
+        descriptor = _lockfile.open_safely(path, os.O_RDWR | os.O_CREAT)
     try:
         yield _lockfile.try_lock(descriptor)
     finally:

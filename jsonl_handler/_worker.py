@@ -38,8 +38,9 @@ class Worker:
             begun.set()
             self._target()
 
-        self._thread = threading.Thread(target=run, name=self._name, daemon=True)
         try:
+            # In a subinterpreter even the constructor refuses.
+            self._thread = threading.Thread(target=run, name=self._name, daemon=True)
             self._thread.start()
         except RuntimeError:
             self._thread = None

@@ -14,7 +14,7 @@ from jsonl_handler._at_exit import close_at_exit
 from jsonl_handler._clock import now
 from jsonl_handler._dates import OpenDate
 from jsonl_handler._lineage import Lineage, SupersededError
-from jsonl_handler._lines import line_encoder
+from jsonl_handler._lines import line_encoder, seq_names
 from jsonl_handler._session_files import SessionFiles
 from jsonl_handler._status import Stats, Voice
 from jsonl_handler._truncation import fit
@@ -109,6 +109,7 @@ class RotatingSessionJsonlHandler(logging.Handler):
     def setFormatter(self, fmt: logging.Formatter | None) -> None:
         """Make lines with *fmt*; None for the default ones."""
         super().setFormatter(fmt)
+        self._files.seq_names = seq_names(fmt)
         self._encode = line_encoder(fmt)
 
     def handle(self, record: logging.LogRecord) -> Any:
@@ -207,8 +208,7 @@ class RotatingSessionJsonlHandler(logging.Handler):
     def _write(self, record: logging.LogRecord) -> None:
         try:
             lineage = self.open()
-            if self._closed_once:
-                close_at_exit(self)
+            close_at_exit(self, reopened=self._closed_once)
             line = self._encode(record, lineage.session_id, lineage.next_seq())
             day = self._day_of(getattr(record, "created", None))
             if self._finish() and self._tell_loss():

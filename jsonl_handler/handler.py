@@ -14,10 +14,11 @@ from jsonl_handler._at_exit import close_at_exit
 from jsonl_handler._buffer import RecordBuffer
 from jsonl_handler._door import Door
 from jsonl_handler._lineage import Lineage, SupersededError
+from jsonl_handler._lines import seq_names
 from jsonl_handler._session_files import SessionFiles
 from jsonl_handler._status import Stats
 from jsonl_handler.pair import BatchQueueListener
-from jsonl_handler.settings import Settings
+from jsonl_handler.settings import Settings, without_memory
 
 
 class JsonlHandler(logging.Handler):
@@ -45,14 +46,21 @@ class JsonlHandler(logging.Handler):
         **settings: Any,
     ) -> None:
         loaded, problems = Settings.load(settings, strict=strict)
+        try:
+            self._buffer = RecordBuffer(loaded)
+        except (OSError, OverflowError, ValueError, MemoryError) as error:
+            loaded, refused = without_memory(settings, str(error), strict=strict)
+            problems = [refused, *problems]
+            self._buffer = RecordBuffer(loaded)
         self._files = SessionFiles(directory, prefix, session_id, loaded, self)
-        self._buffer = RecordBuffer(loaded)
         self._listener = BatchQueueListener(self._buffer, self._files)
         self._door = Door(self._buffer, self._open, self._attend)
         self._opening = threading.RLock()
         self._early: deque[logging.LogRecord] = deque()
         self._enabled = loaded.enabled
         self._closed_once = self._abandoned = False
+        self._missed = 0
+        self._stuck_at = -1
         self._files.maintenance.loss = self._buffer.untold
         self._buffer.on_loss(self._files.maintenance.alarm)
         self._listener.on_end = self._writer_ended
@@ -66,22 +74,28 @@ class JsonlHandler(logging.Handler):
     def setFormatter(self, fmt: logging.Formatter | None) -> None:
         """Make lines with *fmt*: a `JsonlFormatter`, any other of python-json-logger, or a plain one."""
         super().setFormatter(fmt)
+        self._files.seq_names = seq_names(fmt)
         self._door.use(fmt)
 
     # Records.
 
     def handle(self, record: logging.LogRecord) -> Any:
         """Filter a record and accept it; never raises an `Exception`."""
-        if not self._enabled:
+        try:
+            if not self._enabled:
+                return False
+            if self.filters:
+                passed = self._door.filtered(record, self)
+                if not passed:
+                    return passed
+                if isinstance(passed, logging.LogRecord):
+                    record = passed
+            self._door.accept(record)
+            return record
+        except Exception:
+            # So near the recursion limit that not even a call can be made; `_count_missed` makes up for it.
+            self._missed += 1
             return False
-        if self.filters:
-            passed = self._door.filtered(record, self)
-            if not passed:
-                return passed
-            if isinstance(passed, logging.LogRecord):
-                record = passed
-        self._door.accept(record)
-        return record
 
     def emit(self, record: logging.LogRecord) -> None:
         """Accept a record without asking the filters."""
@@ -115,15 +129,19 @@ class JsonlHandler(logging.Handler):
 
         Without *timeout* it is ``close_timeout``: `logging` calls a bare ``flush()``.
         """
+        self._count_missed()
         if not self._listener.running:
             return self._listener.drain()
         answer = self._buffer.ask_flush()
         if isinstance(answer, bool):
             return answer
         try:
-            return answer.acquire(timeout=self._patience(timeout))
+            done = answer.acquire(timeout=self._patience(timeout))
         finally:
             self._buffer.cancel_flush(answer)
+        if not done and timeout is None:
+            self._stuck_at = self._files.batches
+        return done
 
     def close(self) -> None:
         """Write what waits, for at most ``close_timeout`` seconds, and end the session.
@@ -159,6 +177,7 @@ class JsonlHandler(logging.Handler):
 
     def stats(self) -> Stats:
         """What this handler has done so far."""
+        self._count_missed()
         written, dropped, pending = self._buffer.counts()
         return self._files.stats(self.session_id, written, dropped, pending)
 
@@ -169,6 +188,7 @@ class JsonlHandler(logging.Handler):
 
     def yield_session(self) -> None:
         """Write what waits and give the session up, to the handler that goes on with it or for good."""
+        self._count_missed()
         if not self._opening.acquire(timeout=self._patience(None)):
             # Another thread opens the session, on a disk that does not answer.
             self._files.give_up("the session could not be opened within close_timeout")
@@ -176,7 +196,7 @@ class JsonlHandler(logging.Handler):
         try:
             self._files.closing = True
             self._door.lineage = None
-            if self._listener.stop(self.settings.close_timeout):
+            if self._listener.stop(self._patience(None)):
                 self._files.close()
             elif not self._abandoned:
                 # The writer is stuck in a write. The session stays its own: nobody may go on with it.
@@ -220,8 +240,7 @@ class JsonlHandler(logging.Handler):
                 return None
             self._abandoned = False
             self._listener.start()
-            if self._closed_once:
-                close_at_exit(self)
+            close_at_exit(self, reopened=self._closed_once)
             self._door.lineage = lineage
         self._take_early()
         return lineage
@@ -270,4 +289,15 @@ class JsonlHandler(logging.Handler):
                 self._opening.release()
 
     def _patience(self, timeout: float | None) -> float:
-        return min(max(self.settings.close_timeout if timeout is None else timeout, 0.0), threading.TIMEOUT_MAX)
+        """How long to wait: `close_timeout` when not said, and once for a writer that does not move.
+
+        `logging.shutdown` flushes and then closes, and each record after that is written straight through.
+        """
+        if timeout is None:
+            timeout = 0.0 if self._stuck_at == self._files.batches else self.settings.close_timeout
+        return min(max(timeout, 0.0), threading.TIMEOUT_MAX)
+
+    def _count_missed(self) -> None:
+        missed, self._missed = self._missed, 0
+        for _ in range(missed):
+            self._buffer.lose("a record came too near the recursion limit")

@@ -116,7 +116,7 @@ class BatchQueueListener(QueueListener):
         self._stopping = False
         if self.running:
             return True
-        self.queue.attend()
+        self.queue.expect()
         if self._worker.start():
             return True
         self.queue.leave(even_if_full=True)

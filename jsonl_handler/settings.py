@@ -174,6 +174,20 @@ def check_prefix(prefix: object) -> str:
     raise ConfigError(None, "prefix", f"{rule}, got {shown(prefix)}")
 
 
+def without_memory(mapping: Mapping[str, object], why: str, *, strict: bool) -> tuple[Settings, Problem]:
+    """The settings with the default `buffer_bytes`, where the system refused the given one (*why*)."""
+    given = _given(mapping)
+    problem = Problem(
+        "buffer_bytes",
+        given.pop("buffer_bytes", None),
+        f"so much memory can't be had ({why})",
+        _consequence("buffer_bytes", _KEYS["buffer_bytes"][0]),
+    )
+    if strict:
+        raise ConfigError(None, problem.key, f"{problem.rule}, got {shown(problem.value)}")
+    return Settings.load(given)[0], problem
+
+
 def _given(mapping: Mapping[str, object]) -> dict[str, object]:
     """The known keys with plain names; every unknown one is in one error."""
     try:

@@ -60,7 +60,7 @@ ARROWS: dict[str, set[str]] = {
     "_maintenance": {"_worker"},
     "_session_files": {
         *("_arena", "_dates", "_lineage", "_lockfile", "_maintenance", "_names", "_outage", "_own_lines", "_segments"),
-        *("_session", "_session_file", "_upkeep", "settings"),
+        *("_session", "_session_file", "_truncation", "_upkeep", "settings"),
     },
     "_door": {"_buffer", "_encoding", "_lineage", "_lines", "_truncation"},
     "files": {
@@ -75,7 +75,7 @@ ARROWS: dict[str, set[str]] = {
         "settings",
     },
     "pair": {"_arena", "_buffer", "_door", "_lineage", "_losses", "_values", "_worker"},
-    "handler": {"_at_exit", "_buffer", "_door", "_lineage", "_session_files", "pair", "settings"},
+    "handler": {"_at_exit", "_buffer", "_door", "_lineage", "_lines", "_session_files", "pair", "settings"},
     # The commands know the public names and each other, nothing else.
     "cli": {"__init__", "cli"},
 }

@@ -7,9 +7,10 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from conftest import PATIENCE, Disk, lines_of, messages_of, record
 
-from jsonl_handler import JsonlHandler
+from jsonl_handler import JsonlHandler, RecordBuffer
 
 Make = Callable[..., JsonlHandler]
 
@@ -134,3 +135,17 @@ def test_flush_of_a_handler_without_records_does_nothing(make: Make, logs: Path)
     """Before the first record there is nothing to wait for, and no file is made."""
     assert make().flush() is True
     assert not logs.exists()
+
+
+def test_a_flush_may_come_before_the_writer_has_begun(make: Make, logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that started the writer can wait for it, however late its first step is."""
+    gate = threading.Event()
+    attend = RecordBuffer.attend
+    monkeypatch.setattr(RecordBuffer, "attend", lambda self: (gate.wait(PATIENCE), attend(self))[1])
+    handler = make()
+    handler.handle(record())
+    opener = threading.Timer(0.05, gate.set)
+    opener.start()
+    assert handler.flush(PATIENCE)
+    opener.join(PATIENCE)
+    assert messages_of(logs) == ["hello"]

@@ -272,3 +272,72 @@ def test_a_program_in_a_directory_that_it_leaves_still_writes_there(tmp_path: Pa
     done = run(script, tmp_path / "unused")
     assert done.returncode == 0, done.stderr
     assert messages_of(tmp_path / "relative") == ["kept"]
+
+
+CHILD = """
+import logging, logging.config, multiprocessing, sys
+from concurrent.futures import ProcessPoolExecutor
+
+def configure(directory):
+    logging.config.dictConfig({
+        "version": 1,
+        "handlers": {"events": {"class": "jsonl_handler.JsonlHandler", "directory": directory}},
+        "root": {"level": "INFO", "handlers": ["events"]},
+    })
+
+def work(number):
+    logging.getLogger("app").info("record", extra={"number": number})
+
+def child(directory):
+    configure(directory)
+    for number in range(20):
+        work(number)
+
+if __name__ == "__main__":
+    method, kind, directory = sys.argv[1:]
+    context = multiprocessing.get_context(method)
+    if kind == "process":
+        process = context.Process(target=child, args=(directory,))
+        process.start()
+        process.join()
+    else:
+        with ProcessPoolExecutor(2, mp_context=context, initializer=configure, initargs=(directory,)) as pool:
+            list(pool.map(work, range(20)))
+"""
+
+
+@pytest.mark.parametrize("kind", ["process", "pool"])
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_children_of_multiprocessing_that_configure_logging_lose_nothing(
+    tmp_path: Path, method: str, kind: str
+) -> None:
+    """A child ends by `os._exit`, without `atexit`; what it logged is written all the same."""
+    script = tmp_path / "script.py"
+    script.write_text(CHILD)
+    done = subprocess.run(
+        [sys.executable, str(script), method, kind, str(tmp_path / "logs")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(line["number"] for line in lines_of(tmp_path / "logs")) == list(range(20))
+    assert list((tmp_path / "logs" / ".jsonl-handler").glob("*.session")) == []
+
+
+def test_an_exit_on_a_full_disk_waits_once(make: Make, disk: Disk) -> None:
+    """`logging.shutdown` flushes and closes; a writer that does not move is waited for in the first of them only."""
+    handler = make(close_timeout=0.2)
+    disk.fill()
+    handler.handle(record())
+    waits: list[float] = []
+    patience = handler._patience
+    handler._patience = lambda timeout: waits.append(patience(timeout)) or waits[-1]  # type: ignore[func-returns-value,method-assign]
+    assert handler.flush() is False
+    handler.close()
+    handler.handle(record("late"))
+    disk.mend()
+    assert handler.flush(PATIENCE)
+    assert waits[0] == 0.2
+    assert set(waits[1:-1]) == {0.0}

@@ -299,3 +299,35 @@ def test_threads_that_wait_are_all_woken(make: Make, disk: Disk, logs: Path) -> 
         assert not caller.is_alive()
     assert handler.flush(PATIENCE)
     assert len(messages_of(logs)) == 16
+
+
+def test_records_near_the_recursion_limit(make: Make, logs: Path) -> None:
+    """Whatever the depth, each accepted record is an object, each lost one is counted, and nothing is raised by us."""
+    handler = make()
+    calls = 0
+
+    def dive() -> None:
+        nonlocal calls
+        before = handler.stats().accepted
+        handler.handle(record("deep", extra={1, 2}))
+        assert handler.stats().accepted == before + 1
+        calls += 1
+        dive()
+
+    with pytest.raises(RecursionError):
+        dive()
+    assert handler.flush(PATIENCE)
+    stats = handler.stats()
+    assert calls <= stats.accepted == stats.written + stats.dropped
+    # Reading them back finds objects only.
+    assert len([line for line in lines_of(logs) if "dropped" not in line]) == stats.written
+
+
+@pytest.mark.parametrize("level", [None, "20", 20.5])
+def test_a_record_whose_level_is_no_number(make: Make, logs: Path, level: object) -> None:
+    """A record that a filter or `makeLogRecord` left without a level is written once."""
+    handler = make()
+    handler.handle(record("odd", levelno=level))
+    assert handler.flush(PATIENCE)
+    assert messages_of(logs) == ["odd"]
+    assert handler.stats().accepted == 1

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from conftest import PATIENCE, Disk, Notices, lines_of, messages_of, record, segments_of
 
-from jsonl_handler import JsonlHandler, RotatingSessionJsonlHandler
+from jsonl_handler import JsonlFormatter, JsonlHandler, RotatingSessionJsonlHandler, _lineage
 
 Make = Callable[..., JsonlHandler]
 
@@ -236,3 +236,21 @@ def test_a_closed_session_resumes_by_its_name(make: Make, logs: Path) -> None:
         handler._files.lineage = None
     assert [entry.get("seq") for entry in lines_of(segment(logs))] == [None, 0, 1, 2]
     assert len(segments_of(logs)) == 1
+
+
+def test_a_last_line_longer_than_a_look_does_not_begin_seq_anew(make: Make, logs: Path) -> None:
+    """The numbers before a line of several MiB are found too."""
+    segment(logs).write_bytes(line(41) + line(size=3 << 20))
+    resume(make, max_file_bytes=16 << 20)
+    assert [each["seq"] for each in lines_of(logs) if "seq" in each] == [41, 42]
+
+
+def test_renamed_fields_are_found_again(make: Make, logs: Path) -> None:
+    """A formatter that renames `session` and `seq` still counts on."""
+    for _ in range(2):
+        handler = make(session_id="s")
+        handler.setFormatter(JsonlFormatter(rename_fields={"session": "sid", "seq": "number"}))
+        handler.handle(record())
+        handler.close()
+        _lineage._closed.clear()
+    assert [each["number"] for each in lines_of(logs)] == [0, 1]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import PATIENCE, Disk, Notices, lines_of, messages_of, record, segments_of
 
-from jsonl_handler import JsonlHandler
+from jsonl_handler import ConfigError, JsonlFormatter, JsonlHandler
 
 Make = Callable[..., JsonlHandler]
 
@@ -162,13 +162,14 @@ def test_a_bug_in_the_file_side_does_not_end_the_writer(
     assert messages_of(logs) == ["kept"]
 
 
-def test_no_thread_can_be_started(make: Make, logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under a pid limit records are written straight through, by the caller."""
+@pytest.mark.parametrize("where", ["start", "__init__"])
+def test_no_thread_can_be_started(make: Make, logs: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    """Under a pid limit, or in a subinterpreter, records are written straight through, by the caller."""
 
-    def refuse(self: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr("threading.Thread.start", refuse)
+    monkeypatch.setattr(f"threading.Thread.{where}", refuse)
     handler = make()
     for number in range(3):
         handler.handle(record(str(number)))
@@ -192,3 +193,98 @@ logging.getLogger().warning("a record")
     assert len(told) == 2
     assert told[0].startswith("jsonl_handler: cannot write to")
     assert told[1].startswith("jsonl_handler: 1 records could not be written")
+
+
+def test_half_a_line_is_cut_when_the_handler_gives_up(make: Make, disk: Disk, logs: Path) -> None:
+    """A program that ends on a full disk leaves whole lines behind; should it go on, nothing is lost or twice."""
+    handler = make(close_timeout=0.05)
+    handler.handle(record("first"))
+    assert handler.flush(PATIENCE)
+    disk.shortest = 50
+    disk.fill()
+    handler.handle(record("second"))
+    assert handler.flush(0.05) is False
+    handler.close()
+    assert messages_of(logs) == ["first"]
+    disk.mend()
+    handler.handle(record("third"))
+    assert handler.flush(PATIENCE)
+    assert messages_of(logs) == ["first", "second", "third"]
+
+
+def test_a_segment_that_somebody_empties_while_the_disk_is_full(make: Make, disk: Disk, logs: Path) -> None:
+    """`truncate -s 0` makes room: the line that was half written is written again whole."""
+    handler = make()
+    handler.handle(record("first"))
+    assert handler.flush(PATIENCE)
+    disk.shortest = 50
+    disk.fill()
+    handler.handle(record("second"))
+    assert handler.flush(0.05) is False
+    (path,) = segments_of(logs)
+    os.truncate(path, 0)
+    disk.mend()
+    assert handler.flush(PATIENCE)
+    assert messages_of(logs) == ["second"]
+
+
+def test_a_program_without_stderr_does_not_write_it_into_a_segment(tmp_path: Path) -> None:
+    """With the standard descriptors closed, none of our files takes their numbers."""
+    script = f"""
+import logging, os
+from jsonl_handler import JsonlHandler
+for number in (0, 1, 2):
+    os.close(number)
+logging.getLogger().addHandler(JsonlHandler({str(tmp_path)!r}))
+logging.getLogger().warning("a record")
+logging.getLogger().handlers[0].flush()
+for number in (1, 2):
+    try:
+        os.write(number, b"noise")
+    except OSError:
+        pass
+"""
+    subprocess.run([sys.executable, "-c", script], timeout=60, check=True)
+    assert messages_of(tmp_path) == ["a record"]
+    for path in (tmp_path / ".jsonl-handler").iterdir():
+        assert b"noise" not in path.read_bytes()
+
+
+@pytest.mark.parametrize("directory", [None, "", 5, b"bytes", "nul\0", "lone \ud800 surrogate"])
+def test_a_directory_that_is_no_path(directory: object) -> None:
+    """What can never be a directory is refused when the handler is made, and says what to give."""
+    with pytest.raises(ConfigError, match=r"directory: .* give "):
+        JsonlHandler(directory)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("prefix", ["", "x/y", "../e", "*", "x\n", ".x", 5, None, "x" * 65])
+def test_a_prefix_that_no_file_may_have(tmp_path: Path, prefix: object) -> None:
+    """A prefix that would lead elsewhere, or hide the files, is refused when the handler is made."""
+    with pytest.raises(ConfigError, match="prefix"):
+        JsonlHandler(tmp_path, prefix=prefix)  # type: ignore[arg-type]
+
+
+def test_memory_that_can_not_be_had(make: Make, logs: Path, notices: Notices) -> None:
+    """A `buffer_bytes` that the system refuses is told, and the default is used; with strict it is an error."""
+    handler = make(buffer_bytes=1 << 62)
+    assert "buffer_bytes" in notices.wait_for("memory can't be had")
+    handler.handle(record("kept"))
+    assert handler.flush(PATIENCE)
+    assert messages_of(logs) == ["kept"]
+    with pytest.raises(ConfigError, match="buffer_bytes"):
+        make(buffer_bytes=1 << 62, strict=True)
+
+
+def test_a_formatter_whose_encode_forgets_the_newline(make: Make, logs: Path) -> None:
+    """A subclass's own `encode` is checked like a line that is given to `write`."""
+
+    class Own(JsonlFormatter):
+        def encode(self, entry: logging.LogRecord, session: str | None = None, seq: int | None = None) -> bytes:
+            return b'{"message": "own", "seq": %d}' % (seq or 0)
+
+    handler = make()
+    handler.setFormatter(Own())
+    handler.handle(record())
+    handler.handle(record())
+    assert handler.flush(PATIENCE)
+    assert messages_of(logs) == ["own", "own"]
