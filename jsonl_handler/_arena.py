@@ -38,7 +38,9 @@ class Arena:
     @classmethod
     def of(cls, size: int) -> Arena:
         """An empty arena of *size* bytes in anonymous memory."""
-        return cls(mmap.mmap(-1, size), size)
+        # Private: the default is shared, and a forked child would write into its parent's lines.
+        flags = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+        return cls(mmap.mmap(-1, size, **flags), size)
 
     def begin(self, day: int) -> None:
         """Forget what was here; what comes belongs to *day*."""

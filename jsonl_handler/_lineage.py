@@ -77,3 +77,10 @@ def hold(lineage: Lineage, handler: weakref.ref[Any]) -> Any | None:
         lineage.owner = handler
         holder, lineage.holder = lineage.holder(), handler
         return None if holder is handler() else holder
+
+
+def forget_all() -> None:
+    """In a forked child: its parent's sessions are not its own, and another thread may have held the lock."""
+    global _lock
+    _lock = threading.Lock()
+    _closed.clear()

@@ -20,6 +20,8 @@ SAFE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, 
 _OCTAL = re.compile(r"\\([0-7]{3})")
 _STDERR = 2
 
+_open: set[int] = set()
+
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "virtiofs", "ceph", "glusterfs", "lustre", "afs"}
 
 _lock_descriptor: Callable[..., bool] | None = None
@@ -58,7 +60,21 @@ def open_safely(path: Path, flags: int, mode: int = 0o600) -> int:
         descriptor = os.dup(descriptor)
     for number in low:
         os.close(number)
+    _open.add(descriptor)
     return descriptor
+
+
+def close(descriptor: int) -> None:
+    """Close what `open_safely` opened."""
+    _open.discard(descriptor)
+    os.close(descriptor)
+
+
+def close_all() -> None:
+    """Close all that is open, in a forked child; the parent's locks stay with the parent."""
+    while _open:
+        with contextlib.suppress(OSError):
+            os.close(_open.pop())
 
 
 def is_linked(descriptor: int, path: Path) -> bool:
@@ -85,7 +101,7 @@ def open_existing(path: Path) -> int | None:
     except FileNotFoundError:
         return None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
+        close(descriptor)
         raise OSError(f"{path} is not a regular file")
     return descriptor
 

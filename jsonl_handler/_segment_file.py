@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from jsonl_handler._arena import Cursor
-from jsonl_handler._lockfile import open_existing, open_safely
+from jsonl_handler._lockfile import close, open_existing, open_safely
 
 _STEP = 64 * 1024
 
@@ -51,7 +51,7 @@ class SegmentFile:
                 raise OSError(f"{path} is not a regular file")
             size, torn = _mend(descriptor, status.st_size)
         except BaseException:
-            os.close(descriptor)
+            close(descriptor)
             raise
         return cls(descriptor, size, torn=torn)
 
@@ -117,7 +117,7 @@ class SegmentFile:
         if self.mid_line:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, self.whole)
-        os.close(self._descriptor)
+        close(self._descriptor)
 
 
 def last_seq(path: Path, session_id: str, names: tuple[str, str]) -> int:
@@ -129,7 +129,9 @@ def last_seq(path: Path, session_id: str, names: tuple[str, str]) -> int:
     descriptor = open_existing(path)
     if descriptor is None:
         return -1
-    with open(descriptor, "rb") as segment:
+    with contextlib.ExitStack() as opened:
+        opened.callback(close, descriptor)
+        segment = opened.enter_context(open(descriptor, "rb", closefd=False))
         size = segment.seek(0, os.SEEK_END)
         window = 16 * _STEP
         while True:

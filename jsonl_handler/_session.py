@@ -51,7 +51,7 @@ def claim(directory: Path, prefix: str, session_id: str) -> SessionFile:
         while not _link(draft, final):
             _remove_crashed(final)
     except BaseException as error:
-        os.close(descriptor)
+        _lockfile.close(descriptor)
         if isinstance(error, OSError) and error.errno in _LINKLESS:
             descriptor = _claim_without_link(final, prefix, session_id)
         else:
@@ -79,7 +79,7 @@ def _claim_without_link(final: Path, prefix: str, session_id: str) -> int:
     except FileExistsError:
         raise TakenError(final) from None
     if not (_lockfile.try_lock(descriptor) and _lockfile.is_linked(descriptor, final)):
-        os.close(descriptor)
+        _lockfile.close(descriptor)
         raise TakenError(final)
     write_facts(descriptor, prefix, session_id, "")
     return descriptor
@@ -95,4 +95,4 @@ def _remove_crashed(final: Path) -> None:
             raise TakenError(final)
         _lockfile.unlink_if_ours(descriptor, final)
     finally:
-        os.close(descriptor)
+        _lockfile.close(descriptor)

@@ -51,7 +51,7 @@ class SessionFile:
         try:
             _lockfile.unlink_if_ours(self._descriptor, self.path)
         finally:
-            os.close(self._descriptor)
+            _lockfile.close(self._descriptor)
 
 
 def folder_of(directory: Path, *, make: bool = False) -> Path:

@@ -48,7 +48,7 @@ def survey(directory: Path | str, prefix: str) -> Iterator[Survey]:
                 descriptor = _lockfile.open_existing(entry)
                 if descriptor is None:
                     continue
-                crashed.callback(os.close, descriptor)
+                crashed.callback(_lockfile.close, descriptor)
                 if not is_live(descriptor, entry):
                     crashed.callback(_lockfile.unlink_if_ours, descriptor, entry)
                     continue
@@ -72,7 +72,7 @@ def sweep_lock(directory: Path | str, prefix: str) -> Iterator[bool]:
     try:
         yield _lockfile.try_lock(descriptor)
     finally:
-        os.close(descriptor)
+        _lockfile.close(descriptor)
 
 
 def note_swept(directory: Path, prefix: str) -> None:

@@ -13,6 +13,7 @@ from jsonl_handler._arena import Cursor, Marks
 from jsonl_handler._at_exit import close_at_exit
 from jsonl_handler._clock import now
 from jsonl_handler._dates import OpenDate
+from jsonl_handler._fork import start_over_in_children
 from jsonl_handler._lineage import Lineage, SupersededError
 from jsonl_handler._lines import line_encoder, seq_names
 from jsonl_handler._session_files import SessionFiles
@@ -70,15 +71,25 @@ class RotatingSessionJsonlHandler(logging.Handler):
         for key in settings:
             if key not in FILE_SETTINGS:
                 raise ConfigError(None, key, "is a setting of the buffer, which only JsonlHandler has; remove it")
-        self._files = SessionFiles(directory, prefix, session_id, loaded, self)
         self._encode = line_encoder(None)
+        self._build(SessionFiles(directory, prefix, session_id, loaded, self))
+        super().__init__(level)
+        self._files.tell_problems(problems)
+        start_over_in_children(self)
+
+    def _build(self, files: SessionFiles) -> None:
+        self._files = files
         self._date = OpenDate()
         self._unfinished: _Unfinished | None = None
         self._nested: deque[logging.LogRecord] = deque()
         self._busy = self._closed_once = False
         self._written = self._dropped = self._untold = 0
-        super().__init__(level)
-        self._files.tell_problems(problems)
+
+    def start_over(self) -> None:
+        """In a forked child: forget the parent's session; the next record opens a new one."""
+        files = self._files
+        self._build(SessionFiles(files.directory, files.prefix, None, files.settings, self))
+        self._files.seq_names = seq_names(self.formatter)
 
     @property
     def settings(self) -> Settings:

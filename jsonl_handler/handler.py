@@ -13,6 +13,7 @@ from typing import Any
 from jsonl_handler._at_exit import close_at_exit
 from jsonl_handler._buffer import RecordBuffer
 from jsonl_handler._door import Door
+from jsonl_handler._fork import start_over_in_children
 from jsonl_handler._lineage import Lineage, SupersededError
 from jsonl_handler._lines import seq_names
 from jsonl_handler._session_files import SessionFiles
@@ -47,25 +48,38 @@ class JsonlHandler(logging.Handler):
     ) -> None:
         loaded, problems = Settings.load(settings, strict=strict)
         try:
-            self._buffer = RecordBuffer(loaded)
+            buffer = RecordBuffer(loaded)
         except (OSError, OverflowError, ValueError, MemoryError) as error:
             loaded, refused = without_memory(settings, str(error), strict=strict)
             problems = [refused, *problems]
-            self._buffer = RecordBuffer(loaded)
-        self._files = SessionFiles(directory, prefix, session_id, loaded, self)
-        self._listener = BatchQueueListener(self._buffer, self._files)
-        self._door = Door(self._buffer, self._open, self._attend)
+            buffer = RecordBuffer(loaded)
+        self._build(buffer, SessionFiles(directory, prefix, session_id, loaded, self))
+        super().__init__(level)
+        self._files.tell_problems(problems)
+        start_over_in_children(self)
+
+    def _build(self, buffer: RecordBuffer, files: SessionFiles) -> None:
+        self._files = files
+        self._buffer = buffer
+        self._listener = BatchQueueListener(buffer, files)
+        self._door = Door(buffer, self._open, self._attend)
         self._opening = threading.RLock()
         self._early: deque[logging.LogRecord] = deque()
-        self._enabled = loaded.enabled
+        self._enabled = files.settings.enabled
         self._closed_once = self._abandoned = False
         self._missed = 0
         self._stuck_at = -1
-        self._files.maintenance.loss = self._buffer.untold
-        self._buffer.on_loss(self._files.maintenance.alarm)
+        files.maintenance.loss = buffer.untold
+        buffer.on_loss(files.maintenance.alarm)
         self._listener.on_end = self._writer_ended
-        super().__init__(level)
-        self._files.tell_problems(problems)
+
+    def start_over(self) -> None:
+        """In a forked child: forget the parent's session and pending lines; the next record opens a new session."""
+        files = self._files
+        self._build(
+            RecordBuffer(files.settings), SessionFiles(files.directory, files.prefix, None, files.settings, self)
+        )
+        self._use(self.formatter)
 
     def createLock(self) -> None:
         """None is needed: the buffer has its own, and ``logging.shutdown`` calls `close` under this one."""
@@ -74,6 +88,9 @@ class JsonlHandler(logging.Handler):
     def setFormatter(self, fmt: logging.Formatter | None) -> None:
         """Make lines with *fmt*: a `JsonlFormatter`, any other of python-json-logger, or a plain one."""
         super().setFormatter(fmt)
+        self._use(fmt)
+
+    def _use(self, fmt: logging.Formatter | None) -> None:
         self._files.seq_names = seq_names(fmt)
         self._door.use(fmt)
 

@@ -1,0 +1,211 @@
+"""A forked child has a session of its own; its parent's lines are its parent's alone."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import PATIENCE, lines_of, messages_of, record, segments_of
+
+from jsonl_handler import JsonlHandler
+
+Make = Callable[..., JsonlHandler]
+
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here"),
+    pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
+]
+
+
+def run(script: str, directory: Path) -> None:
+    """Run a program that forks; a child that hangs is ended by the program's own alarm."""
+    prelude = f"""
+        import logging, os, signal, sys, threading, warnings
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from jsonl_handler import JsonlHandler, RotatingSessionJsonlHandler
+        directory = {str(directory)!r}
+        log = logging.getLogger("app")
+        log.setLevel(logging.INFO)
+
+        def in_child(act):
+            child = os.fork()
+            if child == 0:
+                signal.alarm(20)
+                try:
+                    act()
+                    logging.shutdown()
+                finally:
+                    os._exit(0)
+            return child
+    """
+    program = textwrap.dedent(prelude) + textwrap.dedent(script)
+    with open(directory.parent / "output", "w+") as output:
+        done = subprocess.run([sys.executable, "-c", program], stdout=output, stderr=output, timeout=60, check=False)
+        output.seek(0)
+        assert (done.returncode, output.read()) == (0, "")
+
+
+@pytest.mark.parametrize("kind", ["JsonlHandler", "RotatingSessionJsonlHandler"])
+def test_parent_and_child_write_to_files_of_their_own(tmp_path: Path, kind: str) -> None:
+    """What the parent had pending is written once, by the parent; what the child logs is in another session's file."""
+    logs = tmp_path / "logs"
+    script = f"""
+        log.addHandler({kind}(directory))
+        log.info("pending", extra={{"by": os.getpid()}})
+        child = in_child(lambda: log.info("child", extra={{"by": os.getpid()}}))
+        log.info("parent", extra={{"by": os.getpid()}})
+        assert os.waitpid(child, 0)[1] == 0
+    """
+    run(script, logs)
+    assert sorted(messages_of(logs)) == ["child", "parent", "pending"]
+    files = {path.name: lines_of(path) for path in segments_of(logs)}
+    assert len(files) == 2
+    for lines in files.values():
+        assert len({(line["by"], line["session"]) for line in lines}) == 1
+        assert [line["seq"] for line in lines] == list(range(len(lines)))
+
+
+def test_forks_while_threads_log(tmp_path: Path) -> None:
+    """40 children of a process whose four threads log without pause: no deadlock, every line once."""
+    logs = tmp_path / "logs"
+    script = """
+        log.addHandler(JsonlHandler(directory))
+        stop = threading.Event()
+        counts = [0] * 4
+        def work(index):
+            while not stop.is_set():
+                log.info("parent", extra={"index": index, "number": counts[index]})
+                counts[index] += 1
+        threads = [threading.Thread(target=work, args=(index,)) for index in range(4)]
+        for thread in threads:
+            thread.start()
+        def act():
+            for number in range(10):
+                log.info("child", extra={"number": number, "by": os.getpid()})
+        for _ in range(40):
+            assert os.waitpid(in_child(act), 0)[1] == 0
+        stop.set()
+        for thread in threads:
+            thread.join()
+        log.info("counts", extra={"counts": counts})
+    """
+    run(script, logs)
+    lines = lines_of(logs)
+    (counts,) = [line["counts"] for line in lines if line["message"] == "counts"]
+    for index in range(4):
+        found = [line["number"] for line in lines if line.get("index") == index]
+        assert sorted(found) == list(range(counts[index]))
+    children: dict[int, list[int]] = {}
+    sessions = set()
+    for line in lines:
+        if line["message"] == "child":
+            children.setdefault(line["by"], []).append(line["number"])
+            sessions.add(line["session"])
+    assert len(children) == len(sessions) == 40
+    assert all(numbers == list(range(10)) for numbers in children.values())
+
+
+def test_a_lock_that_is_held_at_the_fork(tmp_path: Path) -> None:
+    """A thread of the parent that is inside the buffer at the fork does not hang the child."""
+    script = """
+        handler = JsonlHandler(directory)
+        log.addHandler(handler)
+        log.info("parent")
+        inside, done = threading.Event(), threading.Event()
+        holder = threading.Thread(target=lambda: handler._buffer._locked(lambda: (inside.set(), done.wait(20))))
+        holder.start()
+        assert inside.wait(20)
+        child = in_child(lambda: log.info("child"))
+        assert os.waitpid(child, 0)[1] == 0
+        done.set()
+        holder.join()
+    """
+    run(script, tmp_path / "logs")
+    assert sorted(messages_of(tmp_path / "logs")) == ["child", "parent"]
+
+
+def test_a_child_keeps_no_session_of_its_parent_alive(make: Make, logs: Path) -> None:
+    """No descriptor of ours is open in the child: its parent's lock ends with its parent."""
+    handler = make()
+    handler.handle(record())
+    assert handler.flush(PATIENCE)
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            links = []
+            for number in os.listdir("/proc/self/fd"):
+                try:
+                    links.append(os.readlink(f"/proc/self/fd/{number}"))
+                except OSError:
+                    continue
+            os.write(writer, json.dumps([link for link in links if link.startswith(str(logs))]).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with open(reader, "rb") as answer:
+        assert json.loads(answer.read()) == []
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_the_childs_numbers_begin_at_nothing(tmp_path: Path) -> None:
+    """`stats()` of the child counts the child's records only, and its settings are its parent's."""
+    script = """
+        handler = JsonlHandler(directory, max_file_bytes=4096)
+        log.addHandler(handler)
+        for _ in range(5):
+            log.info("parent")
+        def act():
+            stats = handler.stats()
+            log.info("child", extra={
+                "before": [stats.accepted, stats.pending, stats.session_id], "cap": handler.settings.max_file_bytes
+            })
+        assert os.waitpid(in_child(act), 0)[1] == 0
+    """
+    run(script, tmp_path / "logs")
+    (line,) = [line for line in lines_of(tmp_path / "logs") if line["message"] == "child"]
+    assert (line["before"], line["cap"]) == ([0, 0, None], 4096)
+
+
+def test_a_multiprocessing_child_of_a_configured_parent(tmp_path: Path) -> None:
+    """A `multiprocessing.Process` that is forked, and simply returns, keeps what it logged."""
+    script = """
+        import multiprocessing
+        log.addHandler(JsonlHandler(directory))
+        log.info("parent")
+        def act():
+            for number in range(20):
+                log.info("child", extra={"number": number})
+        processes = [multiprocessing.get_context("fork").Process(target=act) for _ in range(3)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(20)
+            assert process.exitcode == 0
+    """
+    run(script, tmp_path / "logs")
+    lines = lines_of(tmp_path / "logs")
+    assert sorted(line["number"] for line in lines if line["message"] == "child") == sorted(list(range(20)) * 3)
+    assert len({line["session"] for line in lines}) == 4
+    assert [line["message"] for line in lines].count("parent") == 1
+
+
+def test_a_formatter_follows_into_the_child(make: Make, logs: Path) -> None:
+    """The child's lines are made by the formatter that was set in the parent."""
+    handler = make()
+    formatter = logging.Formatter("plain %(message)s")
+    handler.setFormatter(formatter)
+    before: Any = handler._door._encode
+    handler.start_over()
+    handler.handle(record())
+    assert handler.flush(PATIENCE)
+    assert before is not None
+    assert lines_of(logs) == [{"message": "plain hello"}]
