@@ -6,6 +6,7 @@ One thread writes at a time; who that is, the callers see to.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import threading
@@ -178,6 +179,7 @@ class SessionFiles:
         self.closing = True
         # A sweep in progress ends here.
         self.maintenance.stop()
+        self._end_for_all()
         with self._lock:
             self._drop_segments()
             session = self._session
@@ -218,6 +220,11 @@ class SessionFiles:
         holder = _lineage.hold(self.lineage, self._owner) if self.lineage is not None else None
         if holder is not None:
             holder.yield_session()
+
+    def _end_for_all(self) -> None:
+        """Close our session also where it is open in a closed handler that was logged to again."""
+        with contextlib.suppress(_lineage.SupersededError):
+            self._take_over()
 
     def _claim_or_tell(self) -> None:
         try:

@@ -17,6 +17,7 @@ from jsonl_handler._status import Voice
 from jsonl_handler._values import timestamp_text
 from jsonl_handler._worker import Worker
 
+_MOMENT = 0.01
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 30.0
 
@@ -129,17 +130,8 @@ class BatchQueueListener(QueueListener):
 
     def hand_to(self, adopt: Callable[[bytes], None]) -> None:
         """Give what waits to another pair, line by line: the session is its own by now."""
-        while self.queue.waiting and self._consuming.acquire(blocking=False):
-            try:
-                batch = self.queue.take()
-                if batch is None:
-                    return
-                arena = batch.arena
-                for line in bytes(arena.memory[arena.head : arena.tail]).splitlines(keepends=True):
-                    adopt(line)
-                self.queue.done(batch)
-            finally:
-                self._consuming.release()
+        for line in self._take_lines():
+            adopt(line)
 
     def stop(self, timeout: float | None = None) -> bool:  # type: ignore[override]
         """Write what waits and end the thread; False when that took longer than *timeout* seconds."""
@@ -177,6 +169,9 @@ class BatchQueueListener(QueueListener):
                     return batch
                 if not block:
                     return None
+                if self._stopping:
+                    # Another thread has taken it, and is not done.
+                    self.queue.pause(_MOMENT)
                 resting = True
             else:
                 # The first record after a rest: from now on its time runs.
@@ -222,7 +217,8 @@ class BatchQueueListener(QueueListener):
         if self._work is None:
             batch = self.queue.take()
             if batch is None:
-                return True
+                # Either nothing waits, or another thread has taken it.
+                return not self.queue.waiting
             self._work = _Work(batch)
         work = self._work
         arena = work.batch.arena
@@ -243,6 +239,21 @@ class BatchQueueListener(QueueListener):
 
     def _tell_failure(self, error: Exception) -> None:
         self._file_side.voice.tell("writer", f"the writer failed and tries again: {error!r}")
+
+    def _take_lines(self) -> list[bytes]:
+        """What waits, as lines; it counts as written, since whoever takes it keeps it."""
+        lines: list[bytes] = []
+        while self._consuming.acquire(blocking=False):
+            try:
+                batch = self.queue.take()
+                if batch is None:
+                    break
+                arena = batch.arena
+                lines += bytes(arena.memory[arena.head : arena.tail]).splitlines(keepends=True)
+                self.queue.done(batch)
+            finally:
+                self._consuming.release()
+        return lines
 
     def _write(self, lines: Any, cursor: Cursor, end: int, marks: Marks) -> bool:
         return cursor.at >= end or self._file_side.write_batch(lines, cursor, end, marks)
