@@ -138,9 +138,9 @@ def test_the_bytes_of_the_buffer_are_bounded_too(stuck: Make, disk: Disk, logs: 
 
 
 @pytest.mark.parametrize("threads", [1, 8])
-def test_a_tight_loop_on_a_healthy_disk_drops_nothing(make: Make, logs: Path, threads: int) -> None:
+def test_a_tight_loop_on_a_healthy_disk_drops_nothing(make: Make, healthy: Path, threads: int) -> None:
     """100,000 records with default settings: every one is written."""
-    handler = make()
+    handler = make(healthy)
 
     def log(first: int) -> None:
         for number in range(first, first + 100_000 // threads):
@@ -154,7 +154,8 @@ def test_a_tight_loop_on_a_healthy_disk_drops_nothing(make: Make, logs: Path, th
     assert handler.flush(PATIENCE)
     stats = handler.stats()
     assert (stats.accepted, stats.written, stats.dropped) == (100_000, 100_000, 0)
-    assert {line["number"] for line in lines_of(logs)} == set(range(100_000))
+    assert {line["number"] for line in lines_of(healthy)} == set(range(100_000))
+    handler.close()
 
 
 def test_a_long_outage_keeps_telling(stuck: Make, notices: Notices, monkeypatch: pytest.MonkeyPatch) -> None:
