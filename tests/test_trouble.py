@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -94,6 +95,88 @@ print(handler.stats().pending)
     assert 1 <= len(told) <= 3
     assert str(closed) in told[0]
     assert "Permission denied" in told[0]
+
+
+def may_mount() -> bool:
+    """True where a test may mount something, in a namespace of its own."""
+    if shutil.which("unshare") is None or not hasattr(os, "geteuid") or os.geteuid() != 0:
+        return False
+    command = ["unshare", "-m", "mount", "-t", "tmpfs", "none", "/mnt"]
+    return subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 0
+
+
+def in_private_mounts(script: str, directory: Path) -> str:
+    """Run a program that may mount on *directory*; nobody else sees it, and it ends with the program."""
+    done = subprocess.run(
+        ["unshare", "-m", sys.executable, "-c", script, str(directory)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.mount
+@pytest.mark.skipif(not may_mount(), reason="mounting is not allowed here")
+def test_a_read_only_filesystem(tmp_path: Path) -> None:
+    """Records wait while the filesystem is read-only, and flow when it is made writable."""
+    script = """
+import logging, subprocess, sys
+from pathlib import Path
+from jsonl_handler import JsonlHandler
+place = sys.argv[1]
+subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "none", place], check=True)
+handler = JsonlHandler(place + "/logs")
+logger = logging.getLogger("app")
+logger.addHandler(handler)
+for number in range(50):
+    logger.warning("record %d", number)
+assert handler.flush(0.1) is False
+assert "Read-only file system" in handler.stats().last_error, handler.stats()
+subprocess.run(["mount", "-o", "remount,rw", place], check=True)
+assert handler.flush(20)
+(path,) = Path(place, "logs").glob("*.jsonl")
+print(len(path.read_text().splitlines()))
+"""
+    assert in_private_mounts(script, tmp_path) == "50\n"
+
+
+@pytest.mark.mount
+@pytest.mark.skipif(not may_mount(), reason="mounting is not allowed here")
+def test_a_small_disk_that_is_really_full(tmp_path: Path) -> None:
+    """On a filesystem of 1 MiB that runs full: what the buffer holds is written once there is room, no line is torn."""
+    script = """
+import json, logging, os, subprocess, sys
+from pathlib import Path
+from jsonl_handler import JsonlHandler
+place = sys.argv[1]
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", place], check=True)
+handler = JsonlHandler(place + "/logs", flush_interval=0.01)
+logger = logging.getLogger("app")
+logger.setLevel(logging.INFO)
+logger.addHandler(handler)
+logger.info("record", extra={"number": -1})
+assert handler.flush(20)
+ballast = Path(place, "ballast")
+with open(ballast, "wb", buffering=0) as file:
+    try:
+        while True:
+            file.write(b"x" * 4096)
+    except OSError:
+        pass
+for number in range(400):
+    logger.info("record", extra={"number": number, "fill": "x" * 300})
+assert handler.flush(0.5) is False
+assert "No space left" in handler.stats().last_error
+ballast.unlink()
+assert handler.flush(20)
+lines = [json.loads(line) for path in Path(place, "logs").glob("*.jsonl") for line in path.open()]
+assert [line["number"] for line in lines] == list(range(-1, 400))
+print(handler.stats().dropped)
+"""
+    assert in_private_mounts(script, tmp_path) == "0\n"
 
 
 def test_a_full_disk_loses_nothing_once_space_returns(make: Make, disk: Disk, logs: Path, notices: Notices) -> None:
