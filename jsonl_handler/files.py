@@ -6,7 +6,6 @@ import logging
 import os
 from collections import deque
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from jsonl_handler._arena import Cursor, Marks
@@ -17,6 +16,7 @@ from jsonl_handler._fork import start_over_in_children
 from jsonl_handler._lineage import Lineage, SupersededError
 from jsonl_handler._lines import line_encoder, seq_names
 from jsonl_handler._session_files import SessionFiles
+from jsonl_handler._session_handler import SessionHandler
 from jsonl_handler._status import Stats, Voice
 from jsonl_handler._truncation import fit
 from jsonl_handler._values import timestamp_text
@@ -48,14 +48,12 @@ class _Unfinished:
     cursor: Cursor = field(default_factory=lambda: Cursor(0))
 
 
-class RotatingSessionJsonlHandler(logging.Handler):
+class RotatingSessionJsonlHandler(SessionHandler):
     """Writes each record at once, in the calling thread: alone, or as the target of a stock `QueueListener`.
 
     *settings* are those keys of `Settings` that concern files; the others, which concern the
     buffer, raise `ConfigError`. A line that the disk refuses is dropped, counted and told.
     """
-
-    writes_session_files = True
 
     def __init__(
         self,
@@ -90,27 +88,6 @@ class RotatingSessionJsonlHandler(logging.Handler):
         files = self._files
         self._build(SessionFiles(files.directory, files.prefix, None, files.settings, self))
         self._files.seq_names = seq_names(self.formatter)
-
-    @property
-    def settings(self) -> Settings:
-        """The settings in force."""
-        return self._files.settings
-
-    @property
-    def session_id(self) -> str | None:
-        """The session's name; None before the first record."""
-        lineage = self._files.lineage
-        return lineage.session_id if lineage else None
-
-    @property
-    def path(self) -> Path | None:
-        """The current segment; None before the first record."""
-        return self._files.path
-
-    @property
-    def baseFilename(self) -> str:
-        """The current segment as `logging.FileHandler` names it; empty before the first record."""
-        return str(self.path or "")
 
     @property
     def voice(self) -> Voice:

@@ -7,7 +7,6 @@ import os
 import threading
 from collections import deque
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from jsonl_handler._at_exit import close_at_exit
@@ -17,12 +16,13 @@ from jsonl_handler._fork import start_over_in_children
 from jsonl_handler._lineage import Lineage, SupersededError
 from jsonl_handler._lines import seq_names
 from jsonl_handler._session_files import SessionFiles
+from jsonl_handler._session_handler import SessionHandler
 from jsonl_handler._status import Stats
 from jsonl_handler.pair import BatchQueueListener
 from jsonl_handler.settings import Settings, without_memory
 
 
-class JsonlHandler(logging.Handler):
+class JsonlHandler(SessionHandler):
     """Writes each record as one JSON line into files that belong to this process's session alone.
 
     *directory* is made when it is missing. *session_id* is cut to its first 8 ASCII letters
@@ -33,8 +33,6 @@ class JsonlHandler(logging.Handler):
 
     Nothing starts before the first record.
     """
-
-    writes_session_files = True
 
     def __init__(
         self,
@@ -171,27 +169,6 @@ class JsonlHandler(logging.Handler):
 
     # What it tells of itself.
 
-    @property
-    def settings(self) -> Settings:
-        """The settings in force."""
-        return self._files.settings
-
-    @property
-    def session_id(self) -> str | None:
-        """The session's name; None before the first record."""
-        lineage = self._files.lineage
-        return lineage.session_id if lineage else None
-
-    @property
-    def path(self) -> Path | None:
-        """The current segment; None before the first record."""
-        return self._files.path
-
-    @property
-    def baseFilename(self) -> str:
-        """The current segment as `logging.FileHandler` names it; empty before the first record."""
-        return str(self.path or "")
-
     def stats(self) -> Stats:
         """What this handler has done so far."""
         self._count_missed()
@@ -288,12 +265,14 @@ class JsonlHandler(logging.Handler):
             self._door.put(line, logging.INFO, lineage)
 
     def _heir(self) -> JsonlHandler:
-        """The handler that has taken over the session of this one; itself, with a new session, if that is gone."""
+        """The handler that has taken over the session of this one; itself, if that is gone by now."""
         lineage = self._files.lineage
         owner = lineage.owner() if lineage is not None else None
-        if isinstance(owner, JsonlHandler) and owner is not self:
+        if isinstance(owner, JsonlHandler):
             return owner
-        self._files.start_anew()
+        if owner is not None:
+            # One of another kind, which takes no lines.
+            self._files.start_anew()
         return self
 
     def _writer_ended(self) -> None:

@@ -63,13 +63,25 @@ ARROWS: dict[str, set[str]] = {
         *("_arena", "_dates", "_lineage", "_lockfile", "_maintenance", "_names", "_outage", "_own_lines", "_segments"),
         *("_session", "_session_file", "_truncation", "_upkeep", "settings"),
     },
+    "_session_handler": {"_session_files", "settings"},
     "_door": {"_buffer", "_encoding", "_lineage", "_lines", "_truncation"},
     "files": {
-        *("_arena", "_at_exit", "_dates", "_fork", "_lineage", "_lines", "_session_files", "_truncation"),
-        *("_values", "settings"),
+        *("_arena", "_at_exit", "_dates", "_fork", "_lineage", "_lines", "_session_files", "_session_handler"),
+        *("_truncation", "_values", "settings"),
     },
     "pair": {"_arena", "_buffer", "_door", "_lineage", "_losses", "_values", "_worker"},
-    "handler": {"_at_exit", "_buffer", "_door", "_fork", "_lineage", "_lines", "_session_files", "pair", "settings"},
+    "handler": {
+        "_at_exit",
+        "_buffer",
+        "_door",
+        "_fork",
+        "_lineage",
+        "_lines",
+        "_session_files",
+        "_session_handler",
+        "pair",
+        "settings",
+    },
     # The commands know the public names and each other, nothing else.
     "cli": {"__init__", "cli"},
 }
