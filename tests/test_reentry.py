@@ -147,6 +147,7 @@ def test_a_filter_that_raises_loses_its_record_and_says_so(log: logging.Logger, 
     assert "made a filter fail (ValueError)" in notices.wait_for("dropped")
 
 
+@pytest.mark.interrupts
 def test_signal_handlers_that_log_into_a_tight_loop(log: logging.Logger, logs: Path) -> None:
     """A timer's signal handler and `__del__` methods log in the middle of logging calls: no deadlock, exact counts."""
     counts = {"signal": 0, "del": 0, "loop": 0}
@@ -203,6 +204,7 @@ def test_the_very_first_record_may_come_from_a_nested_call(
     assert sorted(messages_of(logs)) == ["first", "nested"]
 
 
+@pytest.mark.interrupts
 def test_ctrl_c_passes_and_nothing_is_corrupted(make: Make, logs: Path) -> None:
     """KeyboardInterrupt out of a signal handler goes through to the program; the lines stay whole, the counts exact."""
     handler = make(buffer_limit=50)
@@ -301,6 +303,7 @@ def test_threads_that_wait_are_all_woken(make: Make, disk: Disk, logs: Path) -> 
     assert len(messages_of(logs)) == 16
 
 
+@pytest.mark.interrupts
 def test_records_near_the_recursion_limit(make: Make, logs: Path) -> None:
     """Whatever the depth, each accepted record is an object, each lost one is counted, and nothing is raised by us."""
     handler = make()
