@@ -22,6 +22,10 @@ class Writer(enum.IntEnum):
     BACKING_OFF = 3
 
 
+# An enum's attributes are looked up by a call.
+_ABSENT, _AWAKE, _WAITING, _BACKING_OFF = Writer
+
+
 class Doorbell:
     """The writer's state; the buffer's lock guards all of it but `rest`."""
 
@@ -30,7 +34,7 @@ class Doorbell:
     def __init__(self) -> None:
         self._bell: LockType = allocate_lock()
         self._bell.acquire()
-        self.writer = Writer.ABSENT
+        self.writer = _ABSENT
         self.thread = 0
         self.urgent = self.hurried = False
         # So many waiting records call the writer.
@@ -39,24 +43,26 @@ class Doorbell:
     @property
     def absent(self) -> bool:
         """True when no writer is there."""
-        return self.writer == Writer.ABSENT
+        return self.writer == _ABSENT
 
     def attend(self, thread: int) -> None:
         """*thread* is the writer from now on; 0 while it is only about to start."""
-        self.writer, self.thread, self.wake_at = Writer.AWAKE, thread, NEVER
+        self.writer, self.thread, self.wake_at = _AWAKE, thread, NEVER
 
     def leave(self) -> None:
         """There is no writer from now on."""
-        self.writer, self.thread, self.wake_at = Writer.ABSENT, 0, 1
+        self.writer, self.thread, self.wake_at = _ABSENT, 0, 1
 
     def ring(self, urgent: bool, out_of_pause: bool = False) -> bool:
         """Call the writer if it rests; True when there is none."""
         self.urgent = self.urgent or urgent
         self.hurried = self.hurried or out_of_pause
-        if self.writer == Writer.WAITING or (out_of_pause and self.writer == Writer.BACKING_OFF):
-            self.writer, self.wake_at = Writer.AWAKE, NEVER
-            self._bell.release()
-        return self.writer == Writer.ABSENT
+        if self.writer == _WAITING or (out_of_pause and self.writer == _BACKING_OFF):
+            # Near the recursion limit these calls may raise; the state is changed only when the bell has rung.
+            if self._bell.locked():
+                self._bell.release()
+            self.writer, self.wake_at = _AWAKE, NEVER
+        return self.writer == _ABSENT
 
     def lie_down(self, posture: Writer, wake_at: int) -> None:
         """The writer is about to `rest`."""
@@ -70,5 +76,5 @@ class Doorbell:
         """The writer is back; True when it was called."""
         # A ring that came between the time-out and here would end the next rest before it began.
         woken = woken or self._bell.acquire(False)
-        self.writer, self.wake_at, self.hurried = Writer.AWAKE, NEVER, False
+        self.writer, self.wake_at, self.hurried = _AWAKE, NEVER, False
         return woken

@@ -42,11 +42,12 @@ class Worker:
             # In a subinterpreter even the constructor refuses.
             self._thread = threading.Thread(target=run, name=self._name, daemon=True)
             self._thread.start()
-        except RuntimeError:
-            self._thread = None
-            return False
-        except BaseException:
-            # Ctrl-C while it waited for the thread, which begins all the same: else it could be started twice.
+        except BaseException as error:
+            if isinstance(error, RuntimeError) and not isinstance(error, RecursionError):
+                self._thread = None
+                return False
+            # Ctrl-C, or too deep a recursion, while it waited for the thread, which begins all the same:
+            # else it could be started twice.
             begun.wait(_MOMENT)
             raise
         return True

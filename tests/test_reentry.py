@@ -113,6 +113,7 @@ def test_a_value_that_logs_while_it_is_turned_into_text(log: logging.Logger, log
     assert messages_of(logs)[-1] == "outer text"
 
 
+@pytest.mark.untraced
 def test_a_value_that_logs_itself_for_ever(log: logging.Logger, logs: Path) -> None:
     """A `__str__` that logs its own object ends in a RecursionError that never reaches the program."""
 
@@ -147,7 +148,7 @@ def test_a_filter_that_raises_loses_its_record_and_says_so(log: logging.Logger, 
     assert "made a filter fail (ValueError)" in notices.wait_for("dropped")
 
 
-@pytest.mark.interrupts
+@pytest.mark.untraced
 def test_signal_handlers_that_log_into_a_tight_loop(log: logging.Logger, logs: Path) -> None:
     """A timer's signal handler and `__del__` methods log in the middle of logging calls: no deadlock, exact counts."""
     counts = {"signal": 0, "del": 0, "loop": 0}
@@ -204,7 +205,7 @@ def test_the_very_first_record_may_come_from_a_nested_call(
     assert sorted(messages_of(logs)) == ["first", "nested"]
 
 
-@pytest.mark.interrupts
+@pytest.mark.untraced
 def test_ctrl_c_passes_and_nothing_is_corrupted(make: Make, logs: Path) -> None:
     """KeyboardInterrupt out of a signal handler goes through to the program; the lines stay whole, the counts exact."""
     handler = make(buffer_limit=50)
@@ -303,7 +304,7 @@ def test_threads_that_wait_are_all_woken(make: Make, disk: Disk, logs: Path) -> 
     assert len(messages_of(logs)) == 16
 
 
-@pytest.mark.interrupts
+@pytest.mark.untraced
 def test_records_near_the_recursion_limit(make: Make, logs: Path) -> None:
     """Whatever the depth, each accepted record is an object, each lost one is counted, and nothing is raised by us."""
     handler = make()

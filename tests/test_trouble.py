@@ -70,6 +70,7 @@ def test_a_session_asked_for_by_name_gets_a_fresh_one_when_it_can_not_be_claimed
     assert handler.session_id in segments_of(logs)[0].name
 
 
+@pytest.mark.untraced
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become another user")
 def test_a_directory_without_permission(tmp_path: Path) -> None:
     """A user who may not write there: the program runs, one line on stderr names path and reason."""
