@@ -249,6 +249,9 @@ class BatchQueueListener(QueueListener):
                 if batch is None:
                     break
                 arena = batch.arena
+                if batch.loss is not None:
+                    lines.append(self._line_about(batch.loss))
+                    self._tell(batch.loss)
                 lines += bytes(arena.memory[arena.head : arena.tail]).splitlines(keepends=True)
                 self.queue.done(batch)
             finally:
