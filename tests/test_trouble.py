@@ -196,15 +196,20 @@ def test_a_full_disk_loses_nothing_once_space_returns(make: Make, disk: Disk, lo
     assert len(notices.about("No space left")) == 1
 
 
-def test_a_short_write_goes_on_at_the_byte_where_it_stopped(make: Make, disk: Disk, logs: Path) -> None:
-    """Half a line on the disk is completed, not written again."""
-    handler = make()
+def leave_half_a_line(handler: JsonlHandler, disk: Disk) -> None:
+    """One line whole and half of another are in the file, and the disk is full."""
     handler.handle(record("first"))
     assert handler.flush(PATIENCE)
     disk.shortest = 50
     disk.fill()
     handler.handle(record("second"))
     assert handler.flush(0.05) is False
+
+
+def test_a_short_write_goes_on_at_the_byte_where_it_stopped(make: Make, disk: Disk, logs: Path) -> None:
+    """Half a line on the disk is completed, not written again."""
+    handler = make()
+    leave_half_a_line(handler, disk)
     (path,) = segments_of(logs)
     assert not path.read_bytes().endswith(b"\n")
     disk.mend()
@@ -282,12 +287,7 @@ logging.getLogger().warning("a record")
 def test_half_a_line_is_cut_when_the_handler_gives_up(make: Make, disk: Disk, logs: Path) -> None:
     """A program that ends on a full disk leaves whole lines behind; should it go on, nothing is lost or twice."""
     handler = make(close_timeout=0.05)
-    handler.handle(record("first"))
-    assert handler.flush(PATIENCE)
-    disk.shortest = 50
-    disk.fill()
-    handler.handle(record("second"))
-    assert handler.flush(0.05) is False
+    leave_half_a_line(handler, disk)
     handler.close()
     assert messages_of(logs) == ["first"]
     disk.mend()
@@ -299,12 +299,7 @@ def test_half_a_line_is_cut_when_the_handler_gives_up(make: Make, disk: Disk, lo
 def test_a_segment_that_somebody_empties_while_the_disk_is_full(make: Make, disk: Disk, logs: Path) -> None:
     """`truncate -s 0` makes room: the line that was half written is written again whole."""
     handler = make()
-    handler.handle(record("first"))
-    assert handler.flush(PATIENCE)
-    disk.shortest = 50
-    disk.fill()
-    handler.handle(record("second"))
-    assert handler.flush(0.05) is False
+    leave_half_a_line(handler, disk)
     (path,) = segments_of(logs)
     os.truncate(path, 0)
     disk.mend()
