@@ -20,6 +20,11 @@ PATIENCE = 30.0
 """Seconds after which a test gives up waiting; no test should ever need them."""
 
 
+def rounds(short: int, full: int) -> int:
+    """How often a test tries: *full* where the long suites run (``tox run -e faults``), else *short*."""
+    return full if os.environ.get("JSONL_HANDLER_FULL_ROUNDS") else short
+
+
 def parse_strictly(line: str | bytes) -> dict[str, Any]:
     """Read one line as RFC 8259 has it: no NaN, no name twice, an object."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import PATIENCE, Disk, Notices, lines_of, messages_of, record, segments_of
+from mounts import in_private_mounts, needs_mounts
 
 from jsonl_handler import ConfigError, JsonlFormatter, JsonlHandler
 
@@ -98,29 +98,8 @@ print(handler.stats().pending)
     assert "Permission denied" in told[0]
 
 
-def may_mount() -> bool:
-    """True where a test may mount something, in a namespace of its own."""
-    if shutil.which("unshare") is None or not hasattr(os, "geteuid") or os.geteuid() != 0:
-        return False
-    command = ["unshare", "-m", "mount", "-t", "tmpfs", "none", "/mnt"]
-    return subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 0
-
-
-def in_private_mounts(script: str, directory: Path) -> str:
-    """Run a program that may mount on *directory*; nobody else sees it, and it ends with the program."""
-    done = subprocess.run(
-        ["unshare", "-m", sys.executable, "-c", script, str(directory)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @pytest.mark.mount
-@pytest.mark.skipif(not may_mount(), reason="mounting is not allowed here")
+@needs_mounts
 def test_a_read_only_filesystem(tmp_path: Path) -> None:
     """Records wait while the filesystem is read-only, and flow when it is made writable."""
     script = """
@@ -145,7 +124,7 @@ print(len(path.read_text().splitlines()))
 
 
 @pytest.mark.mount
-@pytest.mark.skipif(not may_mount(), reason="mounting is not allowed here")
+@needs_mounts
 def test_a_small_disk_that_is_really_full(tmp_path: Path) -> None:
     """On a filesystem of 1 MiB that runs full: what the buffer holds is written once there is room, no line is torn."""
     script = """
