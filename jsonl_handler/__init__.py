@@ -9,6 +9,7 @@ from jsonl_handler.files import RotatingSessionJsonlHandler
 from jsonl_handler.formatter import JsonlFormatter
 from jsonl_handler.handler import JsonlHandler
 from jsonl_handler.pair import BatchQueueListener, SessionQueueHandler
+from jsonl_handler.reading import recover
 from jsonl_handler.settings import Problem, Settings
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "SessionQueueHandler",
     "Settings",
     "Stats",
+    "recover",
 ]

@@ -1,15 +1,23 @@
-"""One arena: lines laid end to end in a fixed piece of memory, with the place where a UTC date begins.
+"""One arena: lines laid end to end in a stretch of a buffer's memory, with the places where a UTC date begins.
 
 It is not thread-safe and decides nothing; its owner holds a lock and chooses what goes.
+Behind its lines all bytes are 0, so that who finds the memory after a crash sees where they end.
 """
 
 from __future__ import annotations
 
 import mmap
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+NO_LIMIT = (1 << 64) - 1
+MOST_MARKS = 16
+
 Marks = list[tuple[int, int]]
-"""Pairs (offset in the arena, date from there on), ascending."""
+"""Pairs (offset in the memory, date from there on), ascending."""
+
+Pledge = Callable[[str, int, int, int, int], None]
+"""Told before bytes are written: segment, offset in it, position of the bytes in the memory, cap and mode of files."""
 
 
 @dataclass(slots=True)
@@ -18,6 +26,7 @@ class Cursor:
 
     at: int
     begun: int = -1
+    pledge: Pledge | None = None
 
     def __post_init__(self) -> None:
         if self.begun < 0:
@@ -26,44 +35,61 @@ class Cursor:
 
 @dataclass(slots=True)
 class Arena:
-    """The lines ``memory[head:tail]``, *count* of them."""
+    """The lines ``memory[head:tail]``, *count* of them, somewhere in the *size* bytes from *base* on.
+
+    *live*: they are accepted, and not yet in a file. *limit* is where they end while there
+    are other bytes behind them. *publish* makes both known to whoever comes after a crash.
+    """
 
     memory: mmap.mmap
+    base: int
     size: int
+    publish: Callable[[], None]
+    wipes: bool
     head: int = 0
     tail: int = 0
     count: int = 0
+    live: bool = False
+    limit: int = NO_LIMIT
     marks: Marks = field(default_factory=list)
 
-    @classmethod
-    def of(cls, size: int) -> Arena:
-        """An empty arena of *size* bytes in anonymous memory."""
-        # Private: the default is shared, and a forked child would write into its parent's lines.
-        flags = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
-        return cls(mmap.mmap(-1, size, **flags), size)
+    @property
+    def end(self) -> int:
+        """The first byte that is not the arena's."""
+        return self.base + self.size
 
     def begin(self, day: int) -> None:
-        """Forget what was here; what comes belongs to *day*."""
-        self.head = self.tail = self.count = 0
-        self.marks = [(0, day)]
+        """Take lines from now on; what comes belongs to *day*."""
+        self.head = self.tail = self.base
+        self.count = 0
+        self.limit = NO_LIMIT
+        self.marks = [(self.base, day)]
+        self.live = True
+        self.publish()
 
     def mark(self, day: int) -> None:
         """Lines appended from here on belong to *day*."""
-        if self.marks and self.marks[-1][0] == self.tail:
+        if self.marks[-1][0] == self.tail:
             self.marks.pop()
+        if len(self.marks) == MOST_MARKS:
+            # The clock has jumped sixteen times since the last write: what comes goes with the date before.
+            return
         self.marks.append((self.tail, day))
+        self.publish()
 
     def second(self) -> int:
         """Where the second-oldest line begins."""
         return self.memory.find(b"\n", self.head, self.tail) + 1
 
     def settle(self) -> None:
-        """Bring the marks in line with a head that has moved."""
+        """Bring the rest in line with a head that has moved."""
         while len(self.marks) > 1 and self.marks[1][0] <= self.head:
             del self.marks[0]
-        if not self.count:
-            self.head = self.tail = 0
-            self.marks = [(0, self.marks[-1][1])]
+        if self.count:
+            self.publish()
+        else:
+            self.marks = [(self.base, self.marks[-1][1])]
+            self._move_to_base(0)
 
     def has_room(self, size: int) -> bool:
         """True when *size* bytes fit, if need be after the lines moved to the front.
@@ -71,12 +97,32 @@ class Arena:
         They move only to where they don't overlap themselves, so that a crash in
         the middle leaves them whole.
         """
-        if self.tail + size <= self.size:
+        if self.tail + size <= self.end:
             return True
         live = self.tail - self.head
-        if live > self.head or live + size > self.size:
+        if live > self.head - self.base or live + size > self.size:
             return False
-        self.memory[:live] = self.memory[self.head : self.tail]
-        self.marks = [(max(0, offset - self.head), day) for offset, day in self.marks]
-        self.head, self.tail = 0, live
+        self.memory[self.base : self.base + live] = self.memory[self.head : self.tail]
+        gone = self.head - self.base
+        self.marks = [(max(self.base, offset - gone), day) for offset, day in self.marks]
+        self._move_to_base(live)
         return True
+
+    def forget(self) -> None:
+        """Its lines are in a file, or told as lost."""
+        self.live = False
+        self.publish()
+
+    def wipe(self, start: int = -1) -> None:
+        """Make all bytes 0 again, from *start* to where lines were."""
+        start = self.base if start < 0 else start
+        if self.wipes and start < self.tail:
+            self.memory[start : self.tail] = bytes(self.tail - start)
+
+    def _move_to_base(self, live: int) -> None:
+        # First where the lines end, then zeros behind them, then "they end at the first zero" again.
+        self.head, self.limit = self.base, self.base + live
+        self.publish()
+        self.wipe(self.limit)
+        self.tail, self.limit = self.limit, NO_LIMIT
+        self.publish()

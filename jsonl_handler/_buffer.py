@@ -9,14 +9,12 @@ import threading
 from _thread import LockType, get_ident
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from jsonl_handler._arena import Arena
-from jsonl_handler._clock import now
-from jsonl_handler._dates import OpenDate
 from jsonl_handler._doorbell import NEVER, Doorbell, Writer
-from jsonl_handler._losses import Loss, Losses
+from jsonl_handler._journal import Journal
+from jsonl_handler._losses import Loss
+from jsonl_handler._stock import Batch, Stock
 from jsonl_handler._waiting import Waiting
 from jsonl_handler.settings import Settings
 
@@ -24,16 +22,7 @@ _FULL = "the buffer was full"
 _NESTED = "too many records in an interrupt"
 
 
-@dataclass(slots=True)
-class Batch:
-    """What the writer took: lines ``arena.memory[arena.head:arena.tail]``; *loss* is told in front of them."""
-
-    arena: Arena
-    generation: int
-    loss: Loss | None
-
-
-class RecordBuffer:
+class RecordBuffer(Stock):
     """Two arenas: callers append to one while the writer writes the other.
 
     Every method may be called from any thread, also from a signal handler or a
@@ -41,31 +30,17 @@ class RecordBuffer:
     the lock is re-entrant, and a flag tells such a call to put its line aside.
     """
 
-    __slots__ = (
-        "_arena", "_batch_size", "_bell", "_date", "_day_end", "_day_start", "_flush_level", "_frozen",
-        "_generation", "_inside", "_limit", "_lock", "_losses", "_side", "_soft", "_spare", "_stalled", "_waiting",
-        "_written", "settings",
-    )  # fmt: skip
+    __slots__ = ("_batch_size", "_bell", "_flush_level", "_inside", "_lock", "_side", "_stalled", "_waiting")
 
     def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings = settings or Settings()
+        settings = settings or Settings()
+        super().__init__(settings)
         self._lock = threading.RLock()
         self._inside = False
         self._side: deque[tuple[bytes, int, float]] = deque()
         self._waiting = Waiting()
         self._bell = Doorbell()
-        self._losses = Losses()
         self._stalled = False
-        self._frozen: Batch | None = None
-        self._written = 0
-        self._generation = 1
-        self._date = OpenDate()
-        self._day_start, self._day_end = self._date.start, self._date.end
-        self._arena, self._spare = (Arena.of(settings.arena_bytes) for _ in range(2))
-        self._arena.begin(0)
-        self._limit = settings.buffer_limit
-        # Past half of the arena the writer is called, so that it comes before the arena is full.
-        self._soft = settings.arena_bytes // 2
         self._batch_size = settings.flush_batch_size if settings.flush_interval else 1
         self._flush_level = NEVER if settings.flush_level is None else settings.flush_level
 
@@ -104,13 +79,13 @@ class RecordBuffer:
     def counts(self) -> tuple[int, int, int]:
         """(written, dropped, pending), of one moment."""
         with self._lock:
-            frozen = self._frozen.arena.count if self._frozen else 0
-            return self._written, self._losses.dropped, self._arena.count + len(self._side) + frozen
+            written, dropped, pending = self._numbers()
+            return written, dropped, pending + len(self._side)
 
     @property
     def waiting(self) -> bool:
         """True while something is to be written: lines, or that lines were lost."""
-        return bool(self._arena.count or self._side or self._losses.present or self._frozen)
+        return bool(self._side) or super().waiting
 
     def lose(self, reason: str) -> None:
         """Count one record that was accepted but could not be kept."""
@@ -180,9 +155,29 @@ class RecordBuffer:
         batch: Batch | None = self._locked(self._swap)
         return batch
 
+    def put_front(self, line: bytes) -> int | None:
+        """Keep a line of the package itself in front of the batch that was taken; where it ends in the memory."""
+        end: int | None = self._locked(self.journal.set_front, line)
+        return end
+
+    def pledge(self, target: str, offset: int, start: int, cap: int, mode: int) -> None:
+        """Note where what lies at *start* is about to be written, for whoever comes after a crash."""
+        self._locked(self.journal.pledge, target, offset, start, cap, mode)
+
     def done(self, batch: Batch) -> None:
         """All of *batch* is written."""
+        self._locked(self._count_written, batch)
+        # Nobody else touches a frozen arena: the lock is not held for it.
+        batch.arena.wipe()
         self._locked(self._settle, batch)
+
+    def remark(self, line: bytes) -> None:
+        """Have a line of the package itself written soon; it counts as no record."""
+        self._locked(self._remark, line)
+
+    def move(self, journal: Journal) -> bool:
+        """Go on in the memory of *journal*; False while a batch is being written, or too much waits for it."""
+        return self._locked(self._move, journal) is True
 
     # Within. Only under the lock with the flag up, but for these three.
 
@@ -244,21 +239,13 @@ class RecordBuffer:
             self._drop(_FULL)
             return self._bell.absent
         while self._arena.count and not self._has_room(line):
-            self._drop_oldest()
+            self._drop_oldest(_FULL)
         return self._put(line, level)
 
-    def _has_room(self, line: bytes) -> bool:
-        return self._arena.count < self._limit and self._arena.has_room(len(line))
-
     def _put(self, line: bytes, level: int) -> bool:
-        arena = self._arena
-        end = arena.tail + len(line)
-        count = arena.count + 1
-        arena.memory[arena.tail : end] = line
-        arena.tail = end
-        arena.count = count
-        urgent = level >= self._flush_level or end > self._soft
-        if count >= self._bell.wake_at or urgent:
+        self._add(line)
+        urgent = level >= self._flush_level or self._arena.tail > self._soft
+        if self._arena.count >= self._bell.wake_at or urgent:
             return self._bell.ring(urgent)
         return False
 
@@ -286,39 +273,26 @@ class RecordBuffer:
         policy = self.settings
         return policy.overflow == "block" or (policy.overflow_timeout > 0 and not self._stalled)
 
-    def _drop(self, reason: str) -> None:
-        loss = self._losses.note(reason)
-        loss.count += 1
-        self._losses.dropped += 1
-
     def _lose(self, reason: str) -> None:
         self._drop(reason)
         self._bell.ring(True)
 
-    def _drop_oldest(self) -> None:
-        loss, losses = self._losses.note(_FULL), self._losses
-        arena = self._arena
-        second = arena.second()
-        # No call stands between these four: an interrupt can't part them.
-        arena.head = second
-        arena.count -= 1
-        loss.count += 1
-        losses.dropped += 1
-        arena.settle()
+    def _remark(self, line: bytes) -> None:
+        self._remarks.append(line)
+        self._bell.ring(True)
 
-    def _turn_date(self, created: float) -> None:
-        if self._date.turn(created):
-            self._day_start, self._day_end = self._date.start, self._date.end
-            self._arena.mark(self._date.day)
-            if self._arena.count:
-                # The file of the old date gets its last lines now.
-                self._bell.ring(True)
+    def _turn_date(self, created: float) -> bool:
+        turned = super()._turn_date(created)
+        if turned and self._arena.count:
+            # The file of the old date gets its last lines now.
+            self._bell.ring(True)
+        return turned
 
     def _register_flush(self) -> LockType | bool:
         self._empty_side()
         if not self.waiting:
             return True
-        only_frozen = not (self._arena.count or self._side or self._losses.present)
+        only_frozen = not (self._arena.count or self._side or self._losses.present or self._remarks)
         waiter = self._waiting.for_batch(self._generation - only_frozen)
         self._bell.ring(True, True)
         return waiter
@@ -346,21 +320,14 @@ class RecordBuffer:
         return True
 
     def _swap(self) -> Batch | None:
-        arena = self._arena
-        if self._frozen is not None or not (arena.count or self._losses.present):
-            self._bell.urgent = False
-            return None
-        if not self._date.known:
-            self._turn_date(now())
-        batch = self._frozen = Batch(arena, self._generation, self._losses.take())
-        self._spare.begin(self._date.day)
-        self._arena, self._spare = self._spare, arena
-        self._generation += 1
-        self._stalled = self._bell.urgent = False
-        self._waiting.let_in()
+        batch = super()._swap()
+        self._bell.urgent = False
+        if batch is not None:
+            self._stalled = False
+            self._waiting.let_in()
         return batch
 
     def _settle(self, batch: Batch) -> None:
-        self._written += batch.arena.count
-        self._frozen = None
+        if self._frozen is batch:
+            self._frozen = None
         self._waiting.written(batch.generation)

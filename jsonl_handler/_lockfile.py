@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
 
+from jsonl_handler._mounts import kind_of
+
 # `O_NOFOLLOW`, `O_CLOEXEC` and `O_BINARY` are not everywhere.
 SAFE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
-# How a mount point's blanks, newlines and backslashes are written in mountinfo.
-_OCTAL = re.compile(r"\\([0-7]{3})")
 _STDERR = 2
 
 _open: set[int] = set()
@@ -123,16 +122,6 @@ def boot_id() -> str:
 
 
 def may_hide_locks(path: Path) -> bool:
-    """True on a network filesystem, where the lock of another host may not be seen (see proc(5), mountinfo)."""
-    try:
-        mounts = os.fsdecode(Path("/proc/self/mountinfo").read_bytes()).splitlines()
-    except OSError:
-        return True
-    real = os.path.realpath(path) + "/"
-    best, kind = "", ""
-    for mount in mounts:
-        before, _, after = mount.partition(" - ")
-        point = _OCTAL.sub(lambda match: chr(int(match[1], 8)), before.split(" ")[4])
-        if real.startswith(point.rstrip("/") + "/") and len(point) >= len(best):
-            best, kind = point, after.split(" ")[0]
-    return kind in _NETWORK or kind.startswith("fuse.")
+    """True on a network filesystem, where the lock of another host may not be seen."""
+    kind = kind_of(path)
+    return kind is None or kind in _NETWORK or kind.startswith("fuse.")

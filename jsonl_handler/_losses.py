@@ -25,12 +25,14 @@ class Loss:
 class Losses:
     """All drops of one buffer; the buffer's lock guards it."""
 
-    __slots__ = ("alarm", "dropped", "present")
+    __slots__ = ("_taken", "alarm", "dropped", "present")
 
     def __init__(self) -> None:
         self.dropped = 0
         self.present: Loss | None = None
         self.alarm: Callable[[], None] | None = None
+        # On its way into the stream.
+        self._taken: Loss | None = None
 
     def note(self, reason: str) -> Loss:
         """The burst that a drop of now belongs to; the caller counts it there and in `dropped`."""
@@ -45,7 +47,19 @@ class Losses:
     def take(self) -> Loss | None:
         """End the burst; what is dropped from now on is another one."""
         loss, self.present = self.present, None
+        self._taken = loss
         return loss
+
+    def line_is_kept(self) -> None:
+        """The line about the burst that was taken is where a crash can't reach it."""
+        self._taken = None
+
+    def owed(self) -> Loss | None:
+        """What the stream has not been told of."""
+        taken, present = self._taken, self.present
+        if taken is None or present is None:
+            return taken or present
+        return Loss(taken.reason, taken.first, present.last, taken.count + present.count)
 
     @staticmethod
     def tell(loss: Loss) -> int:

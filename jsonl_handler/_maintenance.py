@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from _thread import allocate_lock
 from collections.abc import Callable
+from typing import Protocol
 
 from jsonl_handler._clock import monotonic
 from jsonl_handler._status import Voice
@@ -19,17 +20,23 @@ _NEXT_WORD = 60.0
 _PATIENCE = 1.0
 
 
+class LookAfter(Protocol):
+    """What is done with the files; raises nothing that is not told."""
+
+    def __call__(self, stop: Callable[[], bool], *, sweep: bool) -> None: ...
+
+
 class Maintenance:
     """Sweeps when asked and once an hour, and says what the voice has queued."""
 
-    def __init__(self, voice: Voice, sweep: Callable[[Callable[[], bool]], None]) -> None:
-        """*sweep* is given a function that turns true when it should stop."""
+    def __init__(self, voice: Voice, look_after: LookAfter) -> None:
+        """*look_after* is given a function that turns true when it should stop, and whether to sweep."""
         self._voice = voice
-        self._sweep = sweep
+        self._look_after = look_after
         self._bell = allocate_lock()
         self._bell.acquire()
         self._worker = Worker(self._run, "jsonl-handler-maintenance")
-        self._sweep_asked = self._stopping = self._losing = False
+        self._sweep_asked = self._recovery_asked = self._stopping = self._losing = False
         self.loss: Callable[[], tuple[int, str] | None] | None = None
         voice.bell = self.ring
 
@@ -51,6 +58,11 @@ class Maintenance:
     def alarm(self) -> None:
         """Records are being dropped: if that lasts, tell of it while it does."""
         self._losing = True
+        self.ring()
+
+    def ask_recovery(self) -> None:
+        """Have crashed sessions recovered soon; each sweep does that too."""
+        self._recovery_asked = True
         self.ring()
 
     def ask_sweep(self) -> None:
@@ -79,9 +91,12 @@ class Maintenance:
             self._voice.speak()
             # Read anew: another thread may have asked meanwhile.
             if not self._must_stop() and (self._sweep_asked or monotonic() >= next_sweep):
-                self._sweep_asked = False
+                self._sweep_asked = self._recovery_asked = False
                 next_sweep = monotonic() + _HOUR
-                self._sweep_safely()
+                self._do_safely(sweep=True)
+            elif not self._must_stop() and self._recovery_asked:
+                self._recovery_asked = False
+                self._do_safely(sweep=False)
             if not self._losing:
                 patience = _FIRST_WORD
         self._voice.speak(finally_=True)
@@ -104,12 +119,12 @@ class Maintenance:
             count, reason = present
             self._voice.tell("loss", f"{count} records dropped so far: {reason}, and it lasts", count=count)
 
-    def _sweep_safely(self) -> None:
+    def _do_safely(self, *, sweep: bool) -> None:
         try:
-            self._sweep(self._must_stop)
+            self._look_after(self._must_stop, sweep=sweep)
         except Exception as error:
-            self._voice.tell("sweep", f"retention could not run: {error!r}")
-            self._voice.speak()
+            self._voice.tell("sweep", f"{'retention' if sweep else 'recovery'} could not run: {error!r}")
+        self._voice.speak()
 
 
 def speak_now(voice: Voice) -> None:

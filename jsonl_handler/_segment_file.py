@@ -81,8 +81,7 @@ class SegmentFile:
 
     def append(self, lines: bytes | mmap.mmap, cursor: Cursor, stop: int) -> None:
         """Append ``lines[cursor.at:stop]``; OSError with a part of it written, *cursor* tells how much."""
-        if self._writing:
-            self._catch_up(lines, cursor)
+        self.catch_up(lines, cursor)
         self._writing = True
         with memoryview(lines) as view:
             while cursor.at < stop:
@@ -102,8 +101,11 @@ class SegmentFile:
         if newline >= 0:
             self.whole = self.size - (cursor.at - newline - 1)
 
-    def _catch_up(self, lines: bytes | mmap.mmap, cursor: Cursor) -> None:
-        """The last append did not end: an error, or an interrupt (Ctrl-C) between a write and its accounting."""
+    def catch_up(self, lines: bytes | mmap.mmap, cursor: Cursor) -> None:
+        """See how far an append came that did not end: an error, or Ctrl-C between a write and its accounting."""
+        if not self._writing:
+            return
+        self._writing = False
         size = os.fstat(self._descriptor).st_size
         if size > self.size:
             self._account(lines, cursor, size - self.size)
@@ -118,6 +120,36 @@ class SegmentFile:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, self.whole)
         close(self._descriptor)
+
+
+def complete(path: Path, offset: int, lines: mmap.mmap, start: int, end: int) -> tuple[int, int]:
+    """See how much of ``lines[start:end]``, which was being appended at *offset*, is there, and end a half line.
+
+    Two positions: where what was missing begins, and where the line to append next does.
+    """
+    descriptor = open_existing(path)
+    if descriptor is None:
+        return start, start
+    try:
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        there = b""
+        while len(there) <= end - start and (more := os.read(descriptor, end - start + 1 - len(there))):
+            there += more
+        wanted = lines[start:end]
+        same = len(there) if wanted.startswith(there) else _common(there, wanted)
+        at = start + same
+        if same < len(there) or lines[at - 1 : at] == b"\n" or not there:
+            # Whole lines, or something else behind them, which is not ours to judge.
+            at = max(start, lines.rfind(b"\n", start, at) + 1)
+            return at, at
+        stop = lines.find(b"\n", at, end) + 1
+        os.lseek(descriptor, 0, os.SEEK_END)
+        rest = lines[at:stop]
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        return at, stop
+    finally:
+        close(descriptor)
 
 
 def last_seq(path: Path, session_id: str, names: tuple[str, str]) -> int:
@@ -150,6 +182,11 @@ def _seq_of(line: bytes, session_id: str, names: tuple[str, str]) -> int:
     ours = isinstance(fields, dict) and fields.get(names[0]) == session_id
     seq = fields.get(names[1]) if ours else None
     return seq if type(seq) is int else -1
+
+
+def _common(one: bytes, other: bytes) -> int:
+    """How many bytes two texts begin with alike."""
+    return next((at for at, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), len(other))
 
 
 def _mend(descriptor: int, size: int) -> tuple[int, int]:

@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from jsonl_handler._arena import Cursor
+from jsonl_handler._arena import Cursor, Marks
 from jsonl_handler._dates import date_of
 from jsonl_handler._names import SegmentName
 from jsonl_handler._segment_file import SegmentFile, last_seq
@@ -50,6 +50,7 @@ class SegmentWriter:
         self._file: SegmentFile | None = None
         self._name: SegmentName | None = None
         self._batch: Cursor | None = None
+        self._pledged: tuple[Cursor, SegmentFile, int] | None = None
         self._from = 0
         self._lost = 0
         self._bytes_before = 0
@@ -83,6 +84,15 @@ class SegmentWriter:
         """Where the next line of a date goes, if nothing stands in the way."""
         return self._directory / str(self._name_of(date, self._parts.get(date, 0)))
 
+    def write_all(self, lines: bytes | mmap.mmap, cursor: Cursor, end: int, marks: Marks, cap: int) -> None:
+        """Append ``lines[cursor.at:end]`` to the segments of their dates, until they are in files that are still there.
+
+        Raises OSError; the same call then goes on at the byte where it stopped.
+        """
+        while cursor.at < end or not self.confirm(cursor):
+            stop, day = _piece(marks, cursor.at, end)
+            self.write(lines, cursor, stop, day, cap)
+
     def write(self, lines: bytes | mmap.mmap, cursor: Cursor, end: int, day: int, cap: int) -> None:
         """Append ``lines[cursor.at:end]``, all of one date (days since the epoch).
 
@@ -104,15 +114,27 @@ class SegmentWriter:
                 if not self._leave(cursor):
                     return
                 file = self._turn_to(date, cursor.at)
+            file.catch_up(lines, cursor)
             if file.header:
                 file.write_header()
             stop = _cut(file, lines, cursor.at, end, cap)
             if stop is not None:
+                self._pledge(file, cursor, cap)
                 file.append(lines, cursor, stop)
             elif self._name is None or not self._leave(cursor):
                 return
             else:
                 self._create(self._name.next(), cursor.at)
+
+    def _pledge(self, file: SegmentFile, cursor: Cursor, cap: int) -> None:
+        """Have it noted where the next bytes go, unless that follows from what was noted last."""
+        if cursor.pledge is None:
+            return
+        shift = file.size - cursor.at
+        pledged = self._pledged
+        if pledged is None or pledged[0] is not cursor or pledged[1] is not file or pledged[2] != shift:
+            self._pledged = (cursor, file, shift)
+            cursor.pledge(str(self._name), file.size, cursor.at, cap, self._file_mode)
 
     def confirm(self, cursor: Cursor) -> bool:
         """True when what was written is in a file that is still there; else *cursor* goes back to its beginning."""
@@ -180,6 +202,16 @@ class SegmentWriter:
 
     def _name_of(self, date: datetime.date, part: int) -> SegmentName:
         return SegmentName(self._first.prefix, date, self._first.session, part)
+
+
+def _piece(marks: Marks, at: int, end: int) -> tuple[int, int]:
+    """Where the date of the line at *at* ends, and which it is."""
+    day = marks[0][1]
+    for offset, date in marks:
+        if offset > at:
+            return min(offset, end), day
+        day = date
+    return end, day
 
 
 def highest_parts(directory: Path, prefix: str, session_id: str) -> dict[datetime.date, int]:

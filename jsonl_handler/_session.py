@@ -6,16 +6,26 @@ import contextlib
 import errno
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from jsonl_handler import _lockfile
-from jsonl_handler._session_file import SessionFile, folder_of, is_live, write_facts
+from jsonl_handler._session_file import Facts, SessionFile, folder_of, is_blank, is_live, read_facts, write_facts
 
 _LINKLESS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK}
 
 
 class TakenError(Exception):
-    """A live session holds the name."""
+    """The name can't be had: a live session holds it, or one that has crashed and could not be recovered."""
+
+
+Rescue = Callable[[Path, int], bool]
+"""Sees to a crashed session, given its file and the descriptor that holds its lock; False when it must stay."""
+
+
+def _leave_alone(path: Path, descriptor: int) -> bool:
+    facts = read_facts(descriptor)
+    return is_blank(descriptor) if facts is None else not (facts.journal or facts.next_journal)
 
 
 def clean_id(wanted: str | None) -> str | None:
@@ -34,8 +44,10 @@ def random_id() -> str:
     return os.urandom(4).hex()
 
 
-def claim(directory: Path, prefix: str, session_id: str) -> SessionFile:
-    """Take a name; TakenError when a live session holds it, OSError when the directory does not allow it.
+def claim(directory: Path, prefix: str, session_id: str, rescue: Rescue = _leave_alone) -> SessionFile:
+    """Take a name; TakenError when it can't be had, OSError when the directory does not allow it.
+
+    *rescue* is asked to put back what a crashed session of that name has left.
 
     The session file is put in place whole (made under another name, locked, then linked), so
     that nobody ever sees it without its lock: made and locked in place, 52 double owners
@@ -44,22 +56,23 @@ def claim(directory: Path, prefix: str, session_id: str) -> SessionFile:
     folder = folder_of(directory, make=True)
     final = folder / f"{prefix}-{session_id}.session"
     draft = folder / f".{prefix}-{session_id}-{os.urandom(4).hex()}.new"
+    facts = Facts(prefix, session_id, boot=_lockfile.boot_id())
     descriptor = _lockfile.open_safely(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL)
     try:
         _lockfile.try_lock(descriptor)
-        write_facts(descriptor, prefix, session_id, "")
+        write_facts(descriptor, facts)
         while not _link(draft, final):
-            _remove_crashed(final)
+            _remove_crashed(final, rescue)
     except BaseException as error:
         _lockfile.close(descriptor)
         if isinstance(error, OSError) and error.errno in _LINKLESS:
-            descriptor = _claim_without_link(final, prefix, session_id)
+            descriptor = _claim_without_link(final, facts, rescue)
         else:
             raise
     finally:
         with contextlib.suppress(OSError):
             os.unlink(draft)
-    return SessionFile(final, prefix, session_id, descriptor)
+    return SessionFile(final, facts, descriptor)
 
 
 def _link(draft: Path, final: Path) -> bool:
@@ -70,10 +83,10 @@ def _link(draft: Path, final: Path) -> bool:
     return True
 
 
-def _claim_without_link(final: Path, prefix: str, session_id: str) -> int:
+def _claim_without_link(final: Path, facts: Facts, rescue: Rescue) -> int:
     """FAT and some network filesystems have no hard links: then whoever locks the new file first owns it."""
     with contextlib.suppress(FileNotFoundError):
-        _remove_crashed(final)
+        _remove_crashed(final, rescue)
     try:
         descriptor = _lockfile.open_safely(final, os.O_RDWR | os.O_CREAT | os.O_EXCL)
     except FileExistsError:
@@ -81,17 +94,19 @@ def _claim_without_link(final: Path, prefix: str, session_id: str) -> int:
     if not (_lockfile.try_lock(descriptor) and _lockfile.is_linked(descriptor, final)):
         _lockfile.close(descriptor)
         raise TakenError(final)
-    write_facts(descriptor, prefix, session_id, "")
+    write_facts(descriptor, facts)
     return descriptor
 
 
-def _remove_crashed(final: Path) -> None:
-    """Make way for a new session file; TakenError when a live session holds this one."""
+def _remove_crashed(final: Path, rescue: Rescue) -> None:
+    """Make way for a new session file; TakenError when this one has to stay."""
     descriptor = _lockfile.open_existing(final)
     if descriptor is None:
         return
     try:
         if is_live(descriptor, final):
+            raise TakenError(final)
+        if _lockfile.is_linked(descriptor, final) and not rescue(final, descriptor):
             raise TakenError(final)
         _lockfile.unlink_if_ours(descriptor, final)
     finally:

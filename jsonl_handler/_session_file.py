@@ -10,7 +10,9 @@ import contextlib
 import errno
 import json
 import os
+import re
 import stat
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from jsonl_handler import _lockfile
@@ -18,23 +20,42 @@ from jsonl_handler._clock import now
 
 FOLDER = ".jsonl-handler"
 
-_LAYOUT = 1
+_NAME = re.compile(r"(?P<prefix>(?!\.)[A-Za-z0-9._-]{1,64})-(?P<session>[a-z0-9]{1,8})\.session", re.ASCII)
+_LAYOUT = 2
 _SIZE = 1024
 _TRUSTED = 86400.0
 
 
-class SessionFile:
-    """A session that is ours: its name, and the descriptor that holds the lock."""
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a session file says: whose it is, which segment is the current one, where its journal lies."""
 
-    def __init__(self, path: Path, prefix: str, session_id: str, descriptor: int) -> None:
+    prefix: str
+    session: str
+    segment: str = ""
+    journal: str = ""
+    # The journal that takes its place, while that is being made.
+    next_journal: str = ""
+    boot: str = ""
+
+
+class SessionFile:
+    """A session whose lock we hold: its name, and the descriptor that holds the lock."""
+
+    def __init__(self, path: Path, facts: Facts, descriptor: int) -> None:
         self.path = path
-        self.prefix = prefix
-        self.session_id = session_id
+        self.facts = facts
         self._descriptor = descriptor
 
     def note_segment(self, name: str) -> None:
         """Say which segment is the current one, before it is made: a sweep must not delete it."""
-        write_facts(self._descriptor, self.prefix, self.session_id, name)
+        self.note(segment=name)
+
+    def note(self, **changed: str) -> None:
+        """Say something new, on the disk first."""
+        facts = replace(self.facts, **changed)
+        write_facts(self._descriptor, facts)
+        self.facts = facts
 
     def is_linked(self) -> bool:
         """False once somebody has removed the session file."""
@@ -64,37 +85,64 @@ def folder_of(directory: Path, *, make: bool = False) -> Path:
     return folder
 
 
+def parse_name(name: str, prefix: str | None) -> tuple[str, str] | None:
+    """(prefix, session) of a session file's name; None when it is not ours, or of another *prefix*."""
+    match = _NAME.fullmatch(name)
+    if match is None or prefix not in (None, match["prefix"]):
+        return None
+    return match["prefix"], match["session"]
+
+
 def is_live(descriptor: int, path: Path) -> bool:
     """False when the session has crashed; then its lock is held, on *descriptor*."""
     if not _lockfile.try_lock(descriptor):
         return True
-    if (read_facts(descriptor) or {}).get("boot") in {_lockfile.boot_id(), "", None}:
+    facts = read_facts(descriptor)
+    if facts is None or facts.boot in {_lockfile.boot_id(), ""}:
         return False
     young = abs(now() - os.fstat(descriptor).st_mtime) < _TRUSTED
     return young and _lockfile.may_hide_locks(path)
 
 
-def write_facts(descriptor: int, prefix: str, session_id: str, segment: str) -> None:
-    """Say whose session it is, and which segment is the current one (empty: none yet)."""
-    facts = {
-        "layout": _LAYOUT,
-        "pid": os.getpid(),
-        "boot": _lockfile.boot_id(),
-        "prefix": prefix,
-        "session": session_id,
-        "segment": segment,
-    }
+def write_facts(descriptor: int, facts: Facts) -> None:
+    """Write what a session file says; OSError when the disk refuses."""
     # Byte 0 stays blank: on Windows it is the one that the lock covers.
-    content = b" " + json.dumps(facts).encode("ascii")
+    content = b" " + json.dumps({"layout": _LAYOUT, "pid": os.getpid(), **asdict(facts)}).encode("ascii")
     os.lseek(descriptor, 0, os.SEEK_SET)
     os.write(descriptor, content.ljust(_SIZE - 1) + b"\n")
 
 
-def read_facts(descriptor: int) -> dict[str, str] | None:
+def read_facts(descriptor: int) -> Facts | None:
     """What a session file says; None when it can't be read."""
-    os.lseek(descriptor, 1, os.SEEK_SET)
     try:
-        facts = json.loads(os.read(descriptor, _SIZE))
-    except (ValueError, RecursionError):
+        said = json.loads(_content(descriptor))
+        facts = Facts(**{field.name: said[field.name] for field in fields(Facts)})
+    except (ValueError, RecursionError, TypeError, KeyError):
         return None
-    return {key: fact for key, fact in facts.items() if isinstance(fact, str)} if isinstance(facts, dict) else None
+    texts = all(isinstance(text, str) for text in asdict(facts).values())
+    return facts if texts and said.get("layout") == _LAYOUT else None
+
+
+def names_journal(path: Path, name: str) -> bool:
+    """True while the session file at *path* is there and names a journal, or can't be read."""
+    try:
+        descriptor = _lockfile.open_existing(path)
+    except OSError:
+        return True
+    if descriptor is None:
+        return False
+    try:
+        facts = read_facts(descriptor)
+        return facts is None or name in (facts.journal, facts.next_journal)
+    finally:
+        _lockfile.close(descriptor)
+
+
+def is_blank(descriptor: int) -> bool:
+    """True when nothing was ever written: the process ended first, or the disk lost it in a power failure."""
+    return not _content(descriptor).strip(b" \0\n")
+
+
+def _content(descriptor: int) -> bytes:
+    os.lseek(descriptor, 1, os.SEEK_SET)
+    return os.read(descriptor, _SIZE)

@@ -22,6 +22,7 @@ from jsonl_handler._maintenance import Maintenance, speak_now
 from jsonl_handler._names import SegmentName
 from jsonl_handler._outage import Outage
 from jsonl_handler._own_lines import header_line, own_line
+from jsonl_handler._safekeeping import Movable, Safekeeping
 from jsonl_handler._segments import SegmentWriter
 from jsonl_handler._session_file import SessionFile
 from jsonl_handler._status import Stats, Voice
@@ -31,6 +32,7 @@ from jsonl_handler.errors import ConfigError
 from jsonl_handler.settings import Problem, Settings, check_prefix
 
 _MOST_CLAIMS = 20
+_REMARK_BYTES = 1024
 
 
 class SessionFiles:
@@ -52,7 +54,11 @@ class SessionFiles:
         self.settings = settings
         self.voice = Voice()
         self.upkeep = Upkeep(self.directory, prefix, settings, self.voice)
+        self.upkeep.remark = self._remark
         self.maintenance = Maintenance(self.voice, self._look_after)
+        # Takes a line of the package itself into the stream, beside the records.
+        self.remark: Callable[[bytes], None] | None = None
+        self._safekeeping: Safekeeping | None = None
         self._owner = weakref.ref(owner)
         self.batches = 0
         self.outage = Outage(self.directory, self.voice)
@@ -105,9 +111,20 @@ class SessionFiles:
             with self._lock:
                 if self._session is None:
                     self._claim_or_tell()
+            self.maintenance.ask_recovery()
         self.maintenance.start()
         assert self.lineage is not None
         return self.lineage
+
+    def keep_safe(self, buffer: Movable) -> None:
+        """Keep the memory of *buffer* in a journal while the session is open."""
+        self._safekeeping = Safekeeping(buffer, self.settings, self.voice)
+
+    def tend(self) -> None:
+        """Between two batches: see that the journal is there."""
+        with self._lock:
+            if self._safekeeping is not None and self._session is not None:
+                self._safekeeping.tend(self._session)
 
     def start_anew(self) -> None:
         """Go on under a session of its own: the one it had has passed to another handler."""
@@ -122,9 +139,7 @@ class SessionFiles:
         with self._lock:
             try:
                 segments = self._ensure_session(cursor)
-                while cursor.at < end or not segments.confirm(cursor):
-                    stop, day = _piece(marks, cursor.at, end)
-                    segments.write(lines, cursor, stop, day, self.settings.max_file_bytes)
+                segments.write_all(lines, cursor, end, marks, self.settings.max_file_bytes)
             except OSError as error:
                 self.outage.note(error, self.path)
                 return False
@@ -168,9 +183,9 @@ class SessionFiles:
             batches=self.batches,
             rotations=self.rotations,
             write_errors=self.outage.errors,
-            recovered=0,
+            recovered=self.upkeep.recovered,
             deleted_files=self.upkeep.deleted_files,
-            crash_safe=False,
+            crash_safe=self._safekeeping is not None and self._safekeeping.crash_safe,
             last_error=self.outage.last_error,
         )
 
@@ -188,6 +203,8 @@ class SessionFiles:
                 self._session = None
                 try:
                     session.release()
+                    if self._safekeeping is not None:
+                        self._safekeeping.end()
                 except OSError as error:
                     self.voice.tell("disk", f"{session.path} could not be removed: {error}")
             if hand_over and self.lineage is not None and not _lineage.is_lost(self.lineage, self._owner):
@@ -243,7 +260,7 @@ class SessionFiles:
         name = wanted or _session.random_id()
         for _ in range(_MOST_CLAIMS):
             try:
-                self._session = _session.claim(self.directory, self.prefix, name)
+                self._session = _session.claim(self.directory, self.prefix, name, self.upkeep.rescue)
                 break
             except _session.TakenError:
                 name = _session.random_id()
@@ -260,6 +277,8 @@ class SessionFiles:
             )
         else:
             resumed.session_id = name
+        if self._safekeeping is not None:
+            self._safekeeping.begin(self._session)
         if wanted is not None and name != wanted:
             self._tell_name(wanted, "is in use by a live handler")
 
@@ -307,21 +326,18 @@ class SessionFiles:
             self._swept_after = opened
             self.maintenance.ask_sweep()
 
-    def _look_after(self, stop: Callable[[], bool]) -> None:
+    def _look_after(self, stop: Callable[[], bool], *, sweep: bool) -> None:
         session = self._session
         if session is not None:
             session.touch()
-        self.upkeep.sweep(stop)
+        # First: a dead session's last segment is protected only until then.
+        self.upkeep.recover(stop)
+        if sweep:
+            self.upkeep.sweep(stop)
 
-
-def _piece(marks: Marks, at: int, end: int) -> tuple[int, int]:
-    """The date of the line at *at*, and where the next date begins."""
-    day = marks[0][1]
-    for offset, date in marks:
-        if offset > at:
-            return min(offset, end), day
-        day = date
-    return end, day
+    def _remark(self, message: str, fields: dict[str, object]) -> None:
+        if self.remark is not None:
+            self.remark(fit(self.own_line(message, **fields), _REMARK_BYTES))
 
 
 def _absolute(directory: object) -> Path:

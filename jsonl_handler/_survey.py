@@ -12,7 +12,7 @@ from pathlib import Path
 from jsonl_handler import _lockfile
 from jsonl_handler._clock import now
 from jsonl_handler._names import SegmentName
-from jsonl_handler._session_file import folder_of, is_live, read_facts
+from jsonl_handler._session_file import folder_of, is_live, parse_name, read_facts
 
 _STALE = 3600.0
 
@@ -33,14 +33,16 @@ class Survey:
 
 @contextlib.contextmanager
 def survey(directory: Path | str, prefix: str) -> Iterator[Survey]:
-    """See who is alive; the locks of crashed sessions are held inside the block, their session files go after it."""
-    ours = re.compile(re.escape(prefix) + r"-([a-z0-9]{1,8})\.session", re.ASCII)
+    """See whose segments are in use; the locks of crashed sessions are held inside the block.
+
+    A crashed session still needs its last segment: recovery, which comes first, removes its file.
+    """
     drafts = re.compile(r"\." + re.escape(prefix) + r"-[a-z0-9]{1,8}-[0-9a-f]{8}\.new", re.ASCII)
     current: dict[str, str | None] = {}
     with contextlib.ExitStack() as crashed:
         for entry in _entries(folder_of(Path(directory))):
-            match = ours.fullmatch(entry.name)
-            if match is None:
+            named = parse_name(entry.name, prefix)
+            if named is None:
                 if drafts.fullmatch(entry.name):
                     _remove_stale(entry)
                 continue
@@ -49,13 +51,12 @@ def survey(directory: Path | str, prefix: str) -> Iterator[Survey]:
                 if descriptor is None:
                     continue
                 crashed.callback(_lockfile.close, descriptor)
-                if not is_live(descriptor, entry):
-                    crashed.callback(_lockfile.unlink_if_ours, descriptor, entry)
-                    continue
-                current[match[1]] = (read_facts(descriptor) or {}).get("segment")
+                live, facts = is_live(descriptor, entry), read_facts(descriptor)
+                if live or facts is not None:
+                    current[named[1]] = facts.segment if facts is not None else None
             except OSError:
                 # What can't be looked at (a link, another user's) may be alive.
-                current[match[1]] = None
+                current[named[1]] = None
         yield Survey(current)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from jsonl_handler import _retention, _survey
+from jsonl_handler import _journal_file, _recovery, _retention, _session_file, _survey
 from jsonl_handler._clock import now
 from jsonl_handler._status import Voice
 from jsonl_handler.settings import Settings
@@ -25,6 +26,36 @@ class Upkeep:
         self._prefix = prefix
         self._voice = voice
         self._told: set[str] = set()
+        self._refused: set[str] = set()
+        self.recovered = 0
+        # Takes a line about what was recovered to the stream: (message, fields).
+        self.remark: Callable[[str, dict[str, object]], None] | None = None
+
+    def recover(self, stop: Callable[[], bool]) -> None:
+        """Put back what crashed sessions have left, until *stop* says yes."""
+        for outcome in _recovery.recover_all(self._directory, self._prefix, stop):
+            self._tell(outcome)
+        _journal_file.remove_orphans(_session_file.names_journal, stop)
+
+    def rescue(self, path: Path, descriptor: int) -> bool:
+        """Put back what one crashed session has left; False when that can't be done."""
+        outcome = _recovery.rescue(self._directory, path, descriptor)
+        self._tell(outcome)
+        return not outcome.refused
+
+    def _tell(self, outcome: _recovery.Recovered) -> None:
+        text = outcome.text
+        self.recovered += outcome.lines
+        if not text or (outcome.refused and text in self._refused):
+            return
+        harmless = not (outcome.refused or outcome.gone)
+        self._voice.tell("recovery", text, level=logging.INFO if harmless else logging.WARNING)
+        if outcome.refused:
+            self._refused.add(text)
+        elif self.remark is not None:
+            fields: dict[str, object] = {"recovered": outcome.lines, "ended_session": outcome.session}
+            # Somebody who adds up the losses must see that here an unknown number is missing.
+            self.remark(text, {**fields, "dropped": None} if outcome.gone else fields)
 
     def sweep(self, stop: Callable[[], bool], **bounds: int) -> None:
         """Sweep until *stop* says yes, within *bounds* (see `_retention.sweep`)."""

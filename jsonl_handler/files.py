@@ -40,10 +40,11 @@ FILE_SETTINGS = frozenset(
 
 @dataclass(slots=True)
 class _Unfinished:
-    """A line on its way into the file: a record's, or the one that tells of *tells* lost ones."""
+    """A line on its way into the file: a record's, or one of the package itself, which *tells* of lost ones."""
 
     line: bytes
     marks: Marks
+    ours: bool = False
     tells: int = 0
     cursor: Cursor = field(default_factory=lambda: Cursor(0))
 
@@ -80,6 +81,8 @@ class RotatingSessionJsonlHandler(SessionHandler):
         self._date = OpenDate()
         self._unfinished: _Unfinished | None = None
         self._nested: deque[logging.LogRecord] = deque()
+        self._remarks: deque[bytes] = deque()
+        files.remark = self._remarks.append
         self._busy = self._closed_once = False
         self._written = self._dropped = self._untold = 0
 
@@ -167,8 +170,8 @@ class RotatingSessionJsonlHandler(SessionHandler):
         """Give the session up, to the handler that goes on with it or for good."""
         self.acquire()
         try:
-            self._finish()
-            self._tell_loss()
+            if self._finish() and self._tell_loss():
+                self._say_remarks()
             self._files.close()
             self._closed_once = True
         finally:
@@ -177,7 +180,7 @@ class RotatingSessionJsonlHandler(SessionHandler):
     def stats(self) -> Stats:
         """What this handler has done so far; lines of a `BatchQueueListener` count in its buffer, not here."""
         rest = self._unfinished
-        pending = 0 if rest is None or rest.tells else 1
+        pending = 0 if rest is None or rest.ours else 1
         return self._files.stats(self.session_id, self._written, self._dropped, pending)
 
     def _write_all(self, record: logging.LogRecord) -> None:
@@ -199,7 +202,7 @@ class RotatingSessionJsonlHandler(SessionHandler):
             close_at_exit(self, reopened=self._closed_once)
             line = self._encode(record, lineage.session_id, lineage.next_seq())
             day = self._day_of(getattr(record, "created", None))
-            if self._finish() and self._tell_loss():
+            if self._finish() and self._tell_loss() and self._say_remarks():
                 self._unfinished = _Unfinished(fit(line, self.settings.max_record_bytes), [(0, day)])
                 self._finish()
             else:
@@ -222,15 +225,17 @@ class RotatingSessionJsonlHandler(SessionHandler):
             if rest.cursor.at == 0:
                 # Nothing of it is in the file.
                 self._unfinished = None
-                if not rest.tells:
+                if not rest.ours:
                     self._count_lost()
+                elif not rest.tells:
+                    self._remarks.appendleft(rest.line)
             return False
         self._unfinished = None
         if rest.tells:
             self._untold -= rest.tells
             reason = self._files.outage.last_error
             self.voice.tell("loss", f"{rest.tells} records dropped: {reason}", count=rest.tells)
-        else:
+        elif not rest.ours:
             self._written += 1
         return True
 
@@ -241,9 +246,19 @@ class RotatingSessionJsonlHandler(SessionHandler):
         count = self._untold
         text = f"{count} records dropped until {timestamp_text(now())}: they could not be written"
         line = self.own_line(text, dropped=count, reason=self._files.outage.last_error)
-        day = self._date.day if self._date.known else self._day_of(None)
-        self._unfinished = _Unfinished(line, [(0, day)], tells=count)
+        self._unfinished = _Unfinished(line, self._today(), ours=True, tells=count)
         return self._finish()
+
+    def _say_remarks(self) -> bool:
+        """Write what the package itself has to say; it comes from the maintenance thread."""
+        while self._remarks:
+            self._unfinished = _Unfinished(self._remarks.popleft(), self._today(), ours=True)
+            if not self._finish():
+                return False
+        return True
+
+    def _today(self) -> Marks:
+        return [(0, self._date.day if self._date.known else self._day_of(None))]
 
     def _lose(self, error: Exception) -> None:
         self.acquire()

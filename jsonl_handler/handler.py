@@ -70,10 +70,14 @@ class JsonlHandler(SessionHandler):
         files.maintenance.loss = buffer.untold
         buffer.on_loss(files.maintenance.alarm)
         self._listener.on_end = self._writer_ended
+        self._listener.on_settled = files.tend
+        files.keep_safe(buffer)
+        files.remark = buffer.remark
 
     def start_over(self) -> None:
         """In a forked child: forget the parent's session and pending lines; the next record opens a new session."""
         files = self._files
+        self._buffer.journal.forsake()
         self._build(
             RecordBuffer(files.settings), SessionFiles(files.directory, files.prefix, None, files.settings, self)
         )

@@ -9,12 +9,15 @@ from logging.handlers import QueueHandler, QueueListener
 from typing import Any, Protocol
 
 from jsonl_handler._arena import Cursor, Marks
-from jsonl_handler._buffer import Batch, RecordBuffer
+from jsonl_handler._buffer import RecordBuffer
 from jsonl_handler._door import Door
+from jsonl_handler._journal import FRONT_BYTES
 from jsonl_handler._lineage import Lineage
 from jsonl_handler._losses import Loss
+from jsonl_handler._own_lines import about_loss
 from jsonl_handler._status import Voice
-from jsonl_handler._values import timestamp_text
+from jsonl_handler._stock import Batch
+from jsonl_handler._truncation import fit
 from jsonl_handler._worker import Worker
 
 _MOMENT = 0.01
@@ -83,13 +86,13 @@ class SessionQueueHandler(QueueHandler):
 
 
 class _Work:
-    """A batch that is being written: the line that tells of a loss, then its own lines."""
+    """A batch that is being written: what the package itself has to say, then its own lines."""
 
-    def __init__(self, batch: Batch) -> None:
+    def __init__(self, batch: Batch, buffer: RecordBuffer) -> None:
         self.batch = batch
-        self.front: bytes | None = None
-        self.front_cursor = Cursor(0)
-        self.cursor = Cursor(batch.arena.head)
+        self.front_end: int | None = None
+        self.front_cursor = Cursor(buffer.journal.front_at, pledge=buffer.pledge)
+        self.cursor = Cursor(batch.arena.head, pledge=buffer.pledge)
 
 
 class BatchQueueListener(QueueListener):
@@ -106,6 +109,7 @@ class BatchQueueListener(QueueListener):
             raise TypeError(f"BatchQueueListener writes to one handler, got {len(handlers)}")
         super().__init__(queue, *handlers, respect_handler_level=respect_handler_level)  # type: ignore[arg-type]
         self.on_end: Callable[[], None] | None = None
+        self.on_settled: Callable[[], None] | None = None
         self._file_side = handlers[0]
         self._consuming = threading.Lock()
         self._worker = Worker(self._monitor, "jsonl-handler-writer")
@@ -180,7 +184,7 @@ class BatchQueueListener(QueueListener):
     def handle(self, record: Any) -> None:
         """Write one batch, however long it takes."""
         if self._work is None:
-            self._work = _Work(record)
+            self._work = _Work(record, self.queue)
         pause = _FIRST_PAUSE
         while True:
             with self._consuming:
@@ -219,20 +223,26 @@ class BatchQueueListener(QueueListener):
             if batch is None:
                 # Either nothing waits, or another thread has taken it.
                 return not self.queue.waiting
-            self._work = _Work(batch)
+            self._work = _Work(batch, self.queue)
         work = self._work
         arena = work.batch.arena
         try:
-            if work.front is None:
-                work.front = self._line_about(work.batch.loss)
-            done = self._write(work.front, work.front_cursor, len(work.front), arena.marks[:1])
+            if work.front_end is None:
+                front = self._front_of(work.batch)
+                work.front_end = self.queue.put_front(front) if front else work.front_cursor.at
+                if work.front_end is None:
+                    return False
+            done = self._write(arena.memory, work.front_cursor, work.front_end, arena.marks[:1])
             done = done and self._write(arena.memory, work.cursor, arena.tail, arena.marks)
         except Exception as error:
             self._tell_failure(error)
             return False
         if done:
-            self._work = None
+            # In this order: what an interrupt leaves half done here is done again.
             self.queue.done(work.batch)
+            self._work = None
+            if self.on_settled is not None:
+                self.on_settled()
             if work.batch.loss is not None:
                 self._tell(work.batch.loss)
         return done
@@ -261,12 +271,20 @@ class BatchQueueListener(QueueListener):
     def _write(self, lines: Any, cursor: Cursor, end: int, marks: Marks) -> bool:
         return cursor.at >= end or self._file_side.write_batch(lines, cursor, end, marks)
 
+    def _front_of(self, batch: Batch) -> bytes:
+        front = fit(self._line_about(batch.loss), FRONT_BYTES)
+        for remark in batch.remarks:
+            if len(front) + len(remark) <= FRONT_BYTES:
+                front += remark
+            else:
+                self.queue.remark(remark)
+        return front
+
     def _line_about(self, loss: Loss | None) -> bytes:
         if loss is None:
             return b""
-        first, last = timestamp_text(loss.first), timestamp_text(loss.last)
-        text = f"{loss.count} records dropped between {first} and {last}: {loss.reason}"
-        return self._file_side.own_line(text, dropped=loss.count, first=first, last=last, reason=loss.reason)
+        text, fields = about_loss(loss)
+        return self._file_side.own_line(text, **fields)
 
     def _tell(self, loss: Loss) -> None:
         untold = self.queue.settle_loss(loss)

@@ -112,6 +112,11 @@ class Settings:
     min_free_bytes: int = _whole(
         0, "bytes", 0, "While the disk has less free, the oldest are deleted; 0 for no limit.", deletes=True
     )
+    crash_safe: bool = _setting(
+        True,
+        Kind.BOOLEAN,
+        "Keep the buffer in a journal, from which it is put back after a crash; where that can't be done it is told.",
+    )
     enabled: bool = _setting(True, Kind.BOOLEAN, "False refuses records at the door; nothing is written.")
     context: Mapping[str, Any] | None = _setting(
         None, Kind.MAPPING, "A mapping written once per file, in a header line; None for none.", nullable=True

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from jsonl_handler import JsonlHandler
+from jsonl_handler._journal import CorruptError, read_preamble
 
 PATIENCE = 30.0
 """Seconds after which a test gives up waiting; no test should ever need them."""
@@ -205,6 +206,19 @@ def _descriptors() -> set[str]:
     return links
 
 
+def _journals_of(directory: Path) -> list[Path]:
+    """The journals of sessions below a directory that are still there."""
+    found = []
+    for path in Path("/dev/shm").glob("jsonl-handler-*.journal"):
+        try:
+            _, owner = read_preamble(path.read_bytes()[:1024])
+        except (OSError, CorruptError):
+            continue
+        if owner.startswith(f"{directory}/"):
+            found.append(path)
+    return found
+
+
 @pytest.fixture(autouse=True)
 def left_as_found(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
     """Root logging is restored, and no thread or descriptor of ours is left."""
@@ -226,5 +240,8 @@ def left_as_found(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[No
     for thread in set(ours) - threads:
         thread.join(PATIENCE)
         assert not thread.is_alive(), f"{thread.name} is left"
+    for name in _journals_of(tmp_path):
+        # Of processes that were killed on purpose, and not recovered.
+        os.unlink(name)
     left = [link for link in _descriptors() if link.startswith(str(tmp_path))]
     assert not left, f"open descriptors: {left}"

@@ -22,7 +22,7 @@ ROOT = Path(jsonl_handler.__file__).parent
 # Everyone may import `errors`, `_status` and `_clock`; those import nobody outside of them.
 # docs/design.md shows the same table.
 ARROWS: dict[str, set[str]] = {
-    "__init__": {"_buffer", "files", "formatter", "handler", "pair", "settings"},
+    "__init__": {"_buffer", "files", "formatter", "handler", "pair", "reading", "settings"},
     "__main__": {"cli"},
     "errors": set(),
     "_clock": set(),
@@ -38,13 +38,17 @@ ARROWS: dict[str, set[str]] = {
     "formatter": {"_encoding", "_record", "_values"},
     "_lines": {"_encoding", "_values", "formatter"},
     "_arena": set(),
+    "_journal": {"_arena", "_losses"},
     "_dates": set(),
     "_doorbell": set(),
     "_losses": set(),
     "_waiting": set(),
-    "_buffer": {"_arena", "_dates", "_doorbell", "_losses", "_waiting", "settings"},
+    "_stock": {"_arena", "_dates", "_journal", "_losses", "settings"},
+    "_buffer": {"_doorbell", "_journal", "_losses", "_stock", "_waiting", "settings"},
     "_names": set(),
-    "_lockfile": set(),
+    "_mounts": set(),
+    "_lockfile": {"_mounts"},
+    "_journal_file": {"_journal", "_lockfile", "_mounts"},
     "_lineage": set(),
     "_fork": {"_lineage", "_lockfile"},
     "_session_file": {"_lockfile"},
@@ -52,16 +56,31 @@ ARROWS: dict[str, set[str]] = {
     "_survey": {"_lockfile", "_names", "_session_file"},
     "_segment_file": {"_arena", "_lockfile"},
     "_segments": {"_arena", "_dates", "_names", "_segment_file"},
+    "_own_lines": {"_encoding", "_losses", "_values"},
+    "_recovery": {
+        *("_arena", "_journal", "_journal_file", "_lockfile", "_names", "_own_lines", "_segment_file", "_segments"),
+        *("_session_file", "_truncation"),
+    },
+    "_safekeeping": {"_journal", "_journal_file", "_session_file", "settings"},
     "_retention": {"_names", "_survey", "settings"},
-    "_upkeep": {"_retention", "_survey", "settings"},
+    "_upkeep": {"_journal_file", "_recovery", "_retention", "_session_file", "_survey", "settings"},
     "_outage": set(),
-    "_own_lines": {"_encoding", "_values"},
     "_worker": set(),
     "_at_exit": set(),
     "_maintenance": {"_worker"},
     "_session_files": {
-        *("_arena", "_dates", "_lineage", "_lockfile", "_maintenance", "_names", "_outage", "_own_lines", "_segments"),
-        *("_session", "_session_file", "_truncation", "_upkeep", "settings"),
+        *(
+            "_arena",
+            "_dates",
+            "_lineage",
+            "_lockfile",
+            "_maintenance",
+            "_names",
+            "_outage",
+            "_own_lines",
+            "_safekeeping",
+        ),
+        *("_segments", "_session", "_session_file", "_truncation", "_upkeep", "settings"),
     },
     "_session_handler": {"_session_files", "settings"},
     "_door": {"_buffer", "_encoding", "_lineage", "_lines", "_truncation"},
@@ -69,7 +88,20 @@ ARROWS: dict[str, set[str]] = {
         *("_arena", "_at_exit", "_dates", "_fork", "_lineage", "_lines", "_session_files", "_session_handler"),
         *("_truncation", "_values", "settings"),
     },
-    "pair": {"_arena", "_buffer", "_door", "_lineage", "_losses", "_values", "_worker"},
+    "pair": {
+        *(
+            "_arena",
+            "_buffer",
+            "_door",
+            "_journal",
+            "_lineage",
+            "_losses",
+            "_own_lines",
+            "_stock",
+            "_truncation",
+            "_worker",
+        ),
+    },
     "handler": {
         "_at_exit",
         "_buffer",
@@ -82,6 +114,7 @@ ARROWS: dict[str, set[str]] = {
         "pair",
         "settings",
     },
+    "reading": {"_lockfile", "_maintenance", "_recovery"},
     # The commands know the public names and each other, nothing else.
     "cli": {"__init__", "cli"},
 }
@@ -100,7 +133,7 @@ OUTSIDE: dict[str, set[str]] = {
 THREAD_ROOMS = {"_worker", "cli"}
 THREAD_NAMES = {"Thread", "Timer", "start_new_thread", "start_joinable_thread", "ThreadPoolExecutor"}
 
-FILE_ROOMS = {"_segment_file", "_session", "_session_file", "_survey", "_retention", "_lockfile"}
+FILE_ROOMS = {"_journal_file", "_segment_file", "_session", "_session_file", "_survey", "_retention", "_lockfile"}
 OS_CHANGES = {
     *(
         "write",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from jsonl_handler import RecordBuffer, Settings
-from jsonl_handler._buffer import Batch
+from jsonl_handler._stock import Batch
 
 NOON = 43200.0
 DAY = 86400.0

@@ -37,6 +37,7 @@ DEFAULTS = {
     "max_total_bytes": 104_857_600,
     "max_files": 10_000,
     "min_free_bytes": 0,
+    "crash_safe": True,
     "enabled": True,
     "context": None,
     "file_mode": 0o600,

@@ -1,0 +1,205 @@
+"""Puts what a dead session's journal holds into that session's segments, each line once.
+
+Nothing is cut that was valid: what the segment has already is compared, and the rest is
+appended. Whoever ends this halfway leaves it so that the next one goes on: the journal's
+header says at any time what is being written where, as it does while the session lives.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from jsonl_handler import _journal_file, _lockfile
+from jsonl_handler._arena import Arena, Cursor
+from jsonl_handler._journal import FRONT_BYTES, CorruptError, Journal
+from jsonl_handler._names import SegmentName
+from jsonl_handler._own_lines import about_loss, own_line
+from jsonl_handler._segment_file import complete
+from jsonl_handler._segments import SegmentWriter
+from jsonl_handler._session_file import Facts, SessionFile, folder_of, is_blank, is_live, parse_name, read_facts
+from jsonl_handler._truncation import fit
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What became of one dead session: *lines* were put back.
+
+    *gone*: its journal is not there any more, so nobody knows what it held.
+    *refused*: why nothing was touched, in words; a person has to look at it.
+    """
+
+    session: str
+    lines: int = 0
+    gone: bool = False
+    refused: str = ""
+
+    @property
+    def text(self) -> str:
+        """What there is to tell of it; empty when there is nothing."""
+        if self.refused:
+            return f"session {self.session!r} can't be recovered: {self.refused}"
+        if self.gone:
+            return f"session {self.session!r} was ended, and its journal is gone: nobody knows what waited in it"
+        if self.lines:
+            return f"{self.lines} records of session {self.session!r}, which was ended, were put into its files"
+        return ""
+
+
+def recover_all(
+    directory: Path, prefix: str | None = None, stop: Callable[[], bool] = lambda: False
+) -> Iterator[Recovered]:
+    """Recover the dead sessions of a directory, one by one; with a *prefix* only those that have it.
+
+    *stop* is asked before each. Raises OSError where the folder of the sessions can't be listed.
+    """
+    folder = folder_of(directory)
+    try:
+        names = os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        # A session that is to be opened here tells of it.
+        return
+    for name in names:
+        if stop():
+            return
+        if parse_name(name, prefix) is None:
+            continue
+        outcome = _recover(directory, folder / name)
+        if outcome is not None:
+            yield outcome
+
+
+def rescue(directory: Path, path: Path, descriptor: int) -> Recovered:
+    """Put a dead session's lines back; its lock is held, on *descriptor*. What remains is its session file.
+
+    Raises nothing: what can't be done now, or should not, is in `Recovered.refused`.
+    """
+    named = parse_name(path.name, None)
+    session_id = named[1] if named else path.name
+    try:
+        if is_blank(descriptor):
+            return Recovered(session_id)
+        facts = read_facts(descriptor)
+        if facts is None or named is None or (facts.prefix, facts.session) != named:
+            raise CorruptError(f"{path} does not say what a session file of this name says")
+        session = SessionFile(path, facts, descriptor)
+        journal = _journal_of(facts, os.fstat(descriptor).st_uid)
+        gone = journal is None and facts.journal != ""
+        lines = 0 if journal is None else _put_back(journal, session, directory)
+        session.note(journal="", next_journal="")
+        for name in (facts.journal, facts.next_journal):
+            _journal_file.remove(name)
+        return Recovered(session_id, lines, gone)
+    except CorruptError as error:
+        return Recovered(session_id, refused=f"{error}; it is left as it is")
+    except OSError as error:
+        return Recovered(session_id, refused=f"{error}; it is tried again")
+
+
+def _recover(directory: Path, path: Path) -> Recovered | None:
+    try:
+        descriptor = _lockfile.open_existing(path)
+    except OSError as error:
+        return Recovered(path.name, refused=f"{error}; it is left as it is")
+    if descriptor is None:
+        return None
+    try:
+        if is_live(descriptor, path) or not _lockfile.is_linked(descriptor, path):
+            return None
+        outcome = rescue(directory, path, descriptor)
+        if not outcome.refused:
+            _lockfile.unlink_if_ours(descriptor, path)
+        return outcome
+    except OSError as error:
+        return Recovered(path.name, refused=f"{error}; it is tried again")
+    finally:
+        _lockfile.close(descriptor)
+
+
+def _journal_of(facts: Facts, owner: int) -> Journal | None:
+    # The one that was to take the other's place has all of its lines as soon as it has a header.
+    for name in (facts.next_journal, facts.journal):
+        journal = _journal_file.find(name, owner) if name else None
+        if journal is not None:
+            return journal
+    return None
+
+
+def _put_back(journal: Journal, session: SessionFile, directory: Path) -> int:
+    """How many lines were put back; raises `CorruptError` before anything is touched, OSError at any time."""
+    facts = session.facts
+    _check(journal, facts)
+
+    def header(name: SegmentName, torn: int) -> bytes:
+        text = f"a torn last line of {torn} bytes was cut"
+        return own_line(text, session=facts.session, torn=1, torn_bytes=torn) if torn else b""
+
+    writer = SegmentWriter(
+        directory,
+        facts.prefix,
+        facts.session,
+        file_mode=journal.promise.mode,
+        header=header,
+        announce=lambda name: session.note_segment(str(name)),
+        resumes=True,
+    )
+    try:
+        return _write(journal, writer, directory, facts.session)
+    finally:
+        writer.close()
+
+
+def _write(journal: Journal, writer: SegmentWriter, directory: Path, session_id: str) -> int:
+    """Do what the session would have done next, and keep the journal's header true meanwhile."""
+    memory, promise, arenas = journal.memory, journal.promise, journal.in_order()
+    lines = 0
+
+    def write(start: int, end: int, arena: Arena) -> None:
+        writer.write_all(memory, Cursor(start, pledge=journal.pledge), end, arena.marks, promise.cap)
+
+    def put(arena: Arena, start: int) -> None:
+        write(start, arena.tail, arena)
+        journal.fulfil(arena)
+        arena.wipe()
+
+    if promise.target:
+        # The session ended while it wrote.
+        begun = journal.arena_of(promise.start)
+        end = journal.front_at + journal.front if begun is None else begun.tail
+        missing, start = complete(directory / promise.target, promise.offset, memory, promise.start, end)
+        if begun is not None:
+            lines += memory[missing:end].count(b"\n")
+            put(begun, start)
+            arenas.remove(begun)
+        else:
+            write(start, end, arenas[0])
+    elif journal.front:
+        write(journal.front_at, journal.front_at + journal.front, arenas[0])
+    loss = journal.owed
+    if loss is not None:
+        text, fields = about_loss(loss)
+        line = fit(own_line(text, session=session_id, **fields), FRONT_BYTES)
+        write(journal.front_at, journal.set_front(line), arenas[0])
+    for arena in arenas:
+        lines += arena.count
+        put(arena, arena.head)
+    return lines
+
+
+def _check(journal: Journal, facts: Facts) -> None:
+    promise, arenas = journal.promise, journal.in_order()
+    if promise.target:
+        target = SegmentName.parse(promise.target, facts.prefix)
+        if target is None or target.session != facts.session:
+            raise CorruptError(f"the journal names {promise.target!r}, which is no segment of this session")
+        if promise.offset > promise.cap + 2 * max(arena.size for arena in journal.arenas):
+            raise CorruptError(f"the journal names an offset of {promise.offset}, where no segment is so large")
+    if not arenas:
+        raise CorruptError("neither of the journal's arenas is in use")
+    try:
+        for arena in arenas:
+            journal.memory[arena.head : arena.tail].decode()
+    except UnicodeDecodeError as error:
+        raise CorruptError(f"the journal holds what is no text: {error}") from error
