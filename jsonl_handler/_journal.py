@@ -81,20 +81,23 @@ class Journal:
     def begin(cls, memory: mmap.mmap, arena_bytes: int, owner: str) -> Self:
         """A new journal in blank memory; *owner* is the path of its session file."""
         path = owner.encode("utf-8", "surrogateescape")[: _SLOTS[0] - _PREAMBLE.size]
-        memory[: _PREAMBLE.size + len(path)] = _PREAMBLE.pack(_MAGIC, arena_bytes, len(path)) + path
+        preamble = _PREAMBLE.pack(_MAGIC, arena_bytes, len(path)) + path
+        # The magic comes last: with it the rest is there.
+        memory[len(_MAGIC) : len(preamble)] = preamble[len(_MAGIC) :]
+        memory[: len(_MAGIC)] = _MAGIC
         return cls(memory, arena_bytes, kept=True)
 
     @classmethod
     def parse(cls, memory: mmap.mmap) -> Self | None:
         """What a process that is gone has left; None when it had not begun; CorruptError when it is no journal."""
+        if _has_not_begun(memory):
+            return None
         arena_bytes, _ = read_preamble(memory[: _SLOTS[0]])
         if size_of(arena_bytes) != len(memory):
             raise CorruptError(f"it has {len(memory)} bytes, its header says {size_of(arena_bytes)}")
         slots = [slot for slot in (_read_slot(memory, at) for at in _SLOTS) if slot is not None]
         if not slots:
-            if any(memory[_SLOTS[0] :]):
-                raise CorruptError("no header slot has a valid checksum")
-            return None
+            raise CorruptError("no header slot has a valid checksum")
         generation, body = max(slots)
         journal = cls(memory, arena_bytes, kept=True)
         journal._generation = generation
@@ -233,6 +236,15 @@ def read_preamble(beginning: bytes) -> tuple[int, str]:
     if magic != _MAGIC or arena_bytes > 1 << 40 or length > _SLOTS[0] - _PREAMBLE.size:
         raise CorruptError("it does not begin like a journal of this layout")
     return arena_bytes, beginning[_PREAMBLE.size : _PREAMBLE.size + length].decode("utf-8", "surrogateescape")
+
+
+def _has_not_begun(memory: mmap.mmap) -> bool:
+    """True when its process ended before the first publishing was done, so that no line was accepted into it."""
+    magic = memory[: len(_MAGIC)]
+    if magic != _MAGIC:
+        return all(byte in (0, wanted) for byte, wanted in zip(magic, _MAGIC, strict=True))
+    second, first = _SLOTS
+    return _read_slot(memory, first) is None and not any(memory[second:first])
 
 
 def _read_slot(memory: mmap.mmap, at: int) -> tuple[int, bytes] | None:
