@@ -50,11 +50,11 @@ CHILD = """
     log.addHandler(handler)
     logging.getLogger("jsonl_handler").addHandler(logging.NullHandler())
     logging.getLogger("jsonl_handler").propagate = False
-    me = os.getpid()
 
-    def run(thread):
+    def run(thread, count):
+        me = os.getpid()
         fill = "x" * (thread * 40)
-        for number in range(10**9):
+        for number in range(count):
             log.info("record", extra={"by": me, "worker": thread, "number": number, "fill": fill})
             os.write(report, b"%d %d %d\\n" % (me, thread, number))
             if number == after and thread == 0:
@@ -63,11 +63,23 @@ CHILD = """
                 if ending == "segfault":
                     faulthandler._sigsegv()
 
-    threads = [threading.Thread(target=run, args=(thread,), daemon=True) for thread in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    def run_all(count):
+        threads = [threading.Thread(target=run, args=(thread, count), daemon=True) for thread in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    if ending == "return":
+        # A child of multiprocessing that simply returns, of a parent that has logged too.
+        import multiprocessing
+        run(4, 10)
+        child = multiprocessing.get_context("fork").Process(target=run_all, args=(after // 4,))
+        child.start()
+        child.join()
+        assert child.exitcode == 0
+    else:
+        run_all(10**9)
 """
 
 

@@ -40,11 +40,11 @@ def test_kill_9(tmp_path: Path, options: dict[str, object]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "ending"),
-    [(signal.SIGTERM, None), (None, "_exit"), (None, "segfault")],
-    ids=["SIGTERM", "_exit", "segfault"],
+    [(signal.SIGTERM, None), (None, "_exit"), (None, "segfault"), (None, "return")],
+    ids=["SIGTERM", "_exit", "segfault", "return"],
 )
 def test_other_ends(tmp_path: Path, number: int | None, ending: str | None) -> None:
-    """So it is with SIGTERM, `os._exit` and a crash of the interpreter."""
+    """So it is with SIGTERM, `os._exit`, a crash of the interpreter, and a `multiprocessing` child that returns."""
     logs = tmp_path / "logs"
     reported: set[bytes] = set()
     for seed in range(rounds(1, 20)):
