@@ -226,7 +226,9 @@ class BatchQueueListener(QueueListener):
             if work.front is None:
                 work.front = self._line_about(work.batch.loss)
             done = self._write(work.front, work.front_cursor, len(work.front), arena.marks[:1])
-            done = done and self._write(arena.memory, work.cursor, arena.tail, arena.marks)
+            if done:
+                work.front, work.front_cursor = b"", Cursor(0)
+                done = self._write(arena.memory, work.cursor, arena.tail, arena.marks)
         except Exception as error:
             self._tell_failure(error)
             return False
@@ -259,7 +261,8 @@ class BatchQueueListener(QueueListener):
         return lines
 
     def _write(self, lines: Any, cursor: Cursor, end: int, marks: Marks) -> bool:
-        return cursor.at >= end or self._file_side.write_batch(lines, cursor, end, marks)
+        # Not `cursor.at`: all may be written, and an fsync have failed.
+        return cursor.begun >= end or self._file_side.write_batch(lines, cursor, end, marks)
 
     def _line_about(self, loss: Loss | None) -> bytes:
         if loss is None:

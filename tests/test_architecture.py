@@ -29,7 +29,7 @@ ARROWS: dict[str, set[str]] = {
     "_status": {"_clock"},
     "_rules": set(),
     "_aliases": set(),
-    "settings": {"_aliases", "_rules"},
+    "settings": {"_aliases", "_codec", "_rules"},
     "_settings_docs": {"_rules", "settings"},
     "_values": set(),
     "_encoding": {"_values"},
@@ -50,10 +50,13 @@ ARROWS: dict[str, set[str]] = {
     "_session_file": {"_lockfile"},
     "_session": {"_lockfile", "_session_file"},
     "_survey": {"_lockfile", "_names", "_session_file"},
-    "_segment_file": {"_arena", "_lockfile"},
+    "_codec": set(),
+    "_segment_file": {"_arena", "_codec", "_lockfile"},
     "_segments": {"_arena", "_dates", "_names", "_segment_file"},
     "_retention": {"_names", "_survey", "settings"},
-    "_upkeep": {"_retention", "_survey", "settings"},
+    "_closed_segments": {"_dates", "_lockfile", "_names", "_session", "_session_file"},
+    "_compression": {"_closed_segments", "_codec", "_lockfile", "_names", "_segment_file", "_survey"},
+    "_upkeep": {"_compression", "_retention", "_survey", "settings"},
     "_outage": set(),
     "_own_lines": {"_encoding", "_values"},
     "_worker": set(),
@@ -92,6 +95,9 @@ OUTSIDE: dict[str, set[str]] = {
     "pythonjsonlogger": {"formatter", "_lines"},
     "orjson": {"_encoding"},
     "filelock": {"_lockfile"},
+    "backports": {"_codec"},
+    # In the standard library from 3.14 on.
+    "compression": {"_codec"},
     "typer": {"cli"},
     "rich": {"cli"},
 }
@@ -100,7 +106,7 @@ OUTSIDE: dict[str, set[str]] = {
 THREAD_ROOMS = {"_worker", "cli"}
 THREAD_NAMES = {"Thread", "Timer", "start_new_thread", "start_joinable_thread", "ThreadPoolExecutor"}
 
-FILE_ROOMS = {"_segment_file", "_session", "_session_file", "_survey", "_retention", "_lockfile"}
+FILE_ROOMS = {"_compression", "_segment_file", "_session", "_session_file", "_survey", "_retention", "_lockfile"}
 OS_CHANGES = {
     *(
         "write",
@@ -260,7 +266,7 @@ def test_importing_the_package_starts_nothing() -> None:
     assert seen["threads"] == []
     assert seen["opened"] == []
     assert seen["atexit"] == []
-    assert not {"filelock", "typer", "rich"} & set(seen["modules"])
+    assert not {"filelock", "typer", "rich", "backports", "compression"} & set(seen["modules"])
 
 
 @pytest.mark.skipif("JSONL_HANDLER_INSTALLED" not in os.environ, reason="tox sets it where it installed the wheel")

@@ -37,6 +37,8 @@ DEFAULTS = {
     "max_total_bytes": 104_857_600,
     "max_files": 10_000,
     "min_free_bytes": 0,
+    "compress": None,
+    "fsync": "never",
     "enabled": True,
     "context": None,
     "file_mode": 0o600,
