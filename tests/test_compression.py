@@ -10,6 +10,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import stat
 import subprocess
 import tempfile
@@ -885,11 +886,15 @@ def test_sessions_that_come_and_go_under_one_name(make: Make, home: Path, monkey
 KILLED = """
 import os, sys
 from pathlib import Path
-from jsonl_handler._compression import compress
+from jsonl_handler import _compression
 home, how = Path(sys.argv[1]), sys.argv[2]
-print("ready", flush=True)
-sys.stdin.readline()
-while compress(home, "telemetry", how, stop=lambda: False).compressed:
+real, begun = _compression.compressor, []
+def telling(how):
+    if not begun:
+        begun.append(print("begun", flush=True))
+    return real(how)
+_compression.compressor = telling
+while _compression.compress(home, "telemetry", how, stop=lambda: False).compressed:
     pass
 print("done", flush=True)
 sys.stdin.readline()
@@ -897,11 +902,10 @@ sys.stdin.readline()
 
 
 @pytest.mark.parametrize("how", HOWS)
-def test_a_kill_at_any_moment_costs_no_line(make: Make, home: Path, sweeps: Sweeps, how: str) -> None:
+def test_a_kill_at_any_moment_costs_no_line(home: Path, how: str) -> None:
     """After `kill -9` each line is there; after a later sweep each is there once, and no temporary file is left."""
-    chance = random.Random(7)
+    chance = random.Random()
     text = "".join(f'{{"message":"{number} {chance.random()}"}}\n' for number in range(1500)).encode()
-    interrupted = 0
     for _ in range(rounds(5, 60)):
         for path in home.glob("*.*"):
             if path.is_file():
@@ -911,20 +915,71 @@ def test_a_kill_at_any_moment_costs_no_line(make: Make, home: Path, sweeps: Swee
             lay(home, part // 2, session="s" if part % 2 else f"{part:x}", text=b'{"part":%d}\n' % part + text)
         expected = Counter(line for path in segments_of(home) for line in path.read_bytes().splitlines())
         with program(KILLED, home, how) as child:
-            assert answer(child) == "ready"
-            assert child.stdin is not None
-            child.stdin.write("\n")
-            child.stdin.flush()
+            assert answer(child) == "begun"
             with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(chance.uniform(0, 0.12))
-        left = names_in(home)
-        interrupted += bool(segments_of(home))
-        assert set(all_lines(home)) == set(expected), left
-        with _survey.survey(home, "telemetry"):
-            pass
-        tidy(home, "telemetry", stop=never)
-        assert run(home, how).problems == []
-        assert Counter(all_lines(home)) == expected
-        assert {Path(name).suffix for name in names_in(home)} == {_codec.SUFFIXES[how]}
-        assert not list((home / ".jsonl-handler").glob("*.session"))
-    assert interrupted
+                child.wait(chance.uniform(0, 0.1))
+        assert set(all_lines(home)) == set(expected), names_in(home)
+        check_finished(home, how, expected)
+
+
+def check_finished(home: Path, how: str, expected: Counter[bytes]) -> None:
+    """A later sweep sees to what an interrupted one left."""
+    with _survey.survey(home, "telemetry"):
+        pass
+    tidy(home, "telemetry", stop=never)
+    assert run(home, how).problems == []
+    assert Counter(all_lines(home)) == expected
+    assert {Path(name).suffix for name in names_in(home)} == {_codec.SUFFIXES[how]}
+    assert not list((home / ".jsonl-handler").glob("*.session"))
+
+
+KILLED_AT = """
+import os, signal, sys
+from pathlib import Path
+from jsonl_handler import _compression, _lockfile
+_lockfile.prepare()
+home, how, steps = Path(sys.argv[1]), sys.argv[2], 0
+signal.alarm(60)
+def counted(real):
+    def step(*args, **more):
+        global steps
+        steps -= 1
+        if steps < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*args, **more)
+    return step
+print("ready", flush=True)
+for line in sys.stdin:
+    steps = int(line)
+    child = os.fork()
+    if not child:
+        for name in ("open", "write", "fsync", "utime", "fchmod", "rename", "link", "unlink", "lstat", "close"):
+            setattr(os, name, counted(getattr(os, name)))
+        _compression.compress(home, "telemetry", how, stop=lambda: False)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_a_kill_between_any_two_steps_costs_no_line(home: Path, how: str) -> None:
+    """Killed before each single call to the system (each third, in the short run): the same holds."""
+    ends: list[int] = []
+    stride = rounds(3, 1)
+    expected = Counter(LINES.splitlines() * 2)
+    with program(KILLED_AT, home, how) as child:
+        assert answer(child) == "ready"
+        while 0 not in ends:
+            for path in home.glob("*.*"):
+                if path.is_file():
+                    path.unlink()
+            lay(home, 0), lay(home, 1)
+            assert child.stdin is not None
+            child.stdin.write(f"{len(ends) * stride}\n")
+            child.stdin.flush()
+            ends.append(int(answer(child)))
+            assert set(all_lines(home)) == set(expected), names_in(home)
+            assert len(all_lines(home)) >= 2 * 100
+            check_finished(home, how, expected)
+    assert set(ends[:-1]) == {-signal.SIGKILL}
+    assert len(ends) * stride > 30
