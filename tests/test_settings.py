@@ -240,6 +240,25 @@ def test_each_overflow_policy_is_taken(policy: str) -> None:
     assert load(overflow=policy).overflow == policy
 
 
+@pytest.mark.parametrize("value", ["bz2", "", "none", "GZIP", 1, True, ["gzip"]])
+def test_an_unknown_compression_takes_the_default(value: object) -> None:
+    """The problem lists what there is, None too."""
+    settings, problem = one_problem(compress=value)
+    assert settings.compress is None
+    assert problem.rule == 'must be one of "gzip", "zstd" or None'
+    assert load(compress=None).compress is None
+    assert load(compress="gzip").compress == "gzip"
+
+
+@pytest.mark.parametrize("value", ["always", "", None, True, 0])
+def test_an_unknown_fsync_takes_the_default(value: object) -> None:
+    """The problem lists the three that there are."""
+    settings, problem = one_problem(fsync=value)
+    assert settings.fsync == "never"
+    assert problem.rule == 'must be one of "never", "rotate", "flush"'
+    assert [load(fsync=each).fsync for each in ("never", "rotate", "flush")] == ["never", "rotate", "flush"]
+
+
 @pytest.mark.parametrize("policy", ["drop", "", None, 1, True, ["block"]])
 def test_an_unknown_overflow_policy_takes_the_default(policy: object) -> None:
     """The problem lists the policies that there are."""
