@@ -63,6 +63,8 @@ _NAMES = {
         " max_disk_usage disk_limit system_max_use"
     ),
     "min_free_bytes": "min_free min_free_space keep_free system_keep_free reserve reserved_bytes",
+    "compress": "compression compressor compression_format compress_format gzip gz zip zipped_archive zstd compressed",
+    "fsync": "sync durable durability sync_writes fdatasync fsync_policy sync_on_flush",
     "enabled": "enable active on",
     "context": "header metadata meta resource tags header_fields",
     "file_mode": "permissions permission perm perms chmod umask file_permissions",

@@ -216,8 +216,9 @@ def _oldest_first(segments: Iterable[Segment]) -> Iterator[Segment]:
     return heapq.merge(*runs, key=_order)
 
 
-def _order(segment: Segment) -> tuple[float, date, int, str]:
-    return segment.mtime, segment.name.date, segment.name.part, segment.name.session
+def _order(segment: Segment) -> tuple[float, date, int, str, str]:
+    # Of two copies the one that is not compressed comes first: the smaller one keeps its lines longer.
+    return segment.mtime, segment.name.date, segment.name.part, segment.name.session, segment.name.suffix
 
 
 def _free(directory: str) -> int | None:

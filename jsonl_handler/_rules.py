@@ -130,7 +130,8 @@ def _level(rule: Rule, value: object) -> int:
 def _choice(rule: Rule, value: object) -> str:
     if isinstance(value, str) and str.__str__(value) in rule.choices:
         return str.__str__(value)
-    raise Broken("must be one of " + ", ".join(f'"{choice}"' for choice in rule.choices))
+    or_none = " or None" if rule.nullable else ""
+    raise Broken("must be one of " + ", ".join(f'"{choice}"' for choice in rule.choices) + or_none)
 
 
 def _mode(rule: Rule, value: object) -> int:

@@ -6,6 +6,7 @@ Its name and its limits are the business of `_segments`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import mmap
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from jsonl_handler._arena import Cursor
+from jsonl_handler._codec import reading
 from jsonl_handler._lockfile import close, open_existing, open_safely
 
 _STEP = 64 * 1024
@@ -33,7 +35,7 @@ class SegmentFile:
         self.torn = torn
         self.has_lines = size > 0
         self.bytes_written = 0
-        self._writing = False
+        self._writing = self._unsynced = False
 
     @classmethod
     def create(cls, path: Path, mode: int, header: bytes) -> Self:
@@ -82,7 +84,7 @@ class SegmentFile:
     def append(self, lines: bytes | mmap.mmap, cursor: Cursor, stop: int) -> None:
         """Append ``lines[cursor.at:stop]``; OSError with a part of it written, *cursor* tells how much."""
         self.catch_up(lines, cursor)
-        self._writing = True
+        self._writing = self._unsynced = True
         with memoryview(lines) as view:
             while cursor.at < stop:
                 # A short write is legal (a signal, a full disk); stopping at it would leave half a line.
@@ -113,6 +115,12 @@ class SegmentFile:
             # Somebody emptied the file to make room: the half line is gone, so it is written again from its start.
             self.size = self.whole = size
             cursor.at = max(cursor.begun, lines.rfind(b"\n", cursor.begun, cursor.at) + 1)
+
+    def sync(self) -> None:
+        """See that what was written is on the disk; OSError when that failed, and then it is to be asked again."""
+        if self._unsynced:
+            os.fsync(self._descriptor)
+            self._unsynced = False
 
     def close(self) -> None:
         """Close the file; half a line at its end, which never was valid, is cut off."""
@@ -152,18 +160,36 @@ def complete(path: Path, offset: int, lines: mmap.mmap, start: int, end: int) ->
         close(descriptor)
 
 
-def last_seq(path: Path, session_id: str, names: tuple[str, str]) -> int:
+def sync_directory(directory: Path) -> None:
+    """See that the names of new files are on the disk too; OSError when that failed."""
+    if not hasattr(os, "O_DIRECTORY"):
+        # Windows has no such call, and needs none.
+        return
+    # The directory itself may be reached by a link; only what lies in it may not.
+    descriptor = open_safely(Path(os.path.realpath(directory)), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network and FUSE filesystems know it for files only.
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:
+            raise
+    finally:
+        close(descriptor)
+
+
+def last_seq(path: Path, suffix: str, session_id: str, names: tuple[str, str]) -> int:
     """The highest `seq` in the last lines of a segment; -1 when there is none; OSError for a link or no file.
 
-    *names* are what the formatter calls `session` and `seq`. Threads land out of order, but
-    never far: the highest is within the last 1 MiB, or further back if that has none.
+    *suffix* says how it is compressed, if at all; *names* are what the formatter calls
+    `session` and `seq`. Threads land out of order, but never far: the highest is within the
+    last 1 MiB, or further back if that has none.
     """
     descriptor = open_existing(path)
     if descriptor is None:
         return -1
     with contextlib.ExitStack() as opened:
         opened.callback(close, descriptor)
-        segment = opened.enter_context(open(descriptor, "rb", closefd=False))
+        segment = opened.enter_context(reading(descriptor, suffix))
         size = segment.seek(0, os.SEEK_END)
         window = 16 * _STEP
         while True:

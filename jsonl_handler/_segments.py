@@ -12,12 +12,13 @@ import errno
 import mmap
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from jsonl_handler._arena import Cursor, Marks
 from jsonl_handler._dates import date_of
 from jsonl_handler._names import SegmentName
-from jsonl_handler._segment_file import SegmentFile, last_seq
+from jsonl_handler._segment_file import SegmentFile, last_seq, sync_directory
 
 _MOST_NAMES = 1000
 _MOST_LOST = 3
@@ -33,6 +34,7 @@ class SegmentWriter:
         session_id: str,
         *,
         file_mode: int,
+        fsync: str = "never",
         header: Callable[[SegmentName, int], bytes],
         announce: Callable[[SegmentName], None],
         resumes: bool,
@@ -40,13 +42,16 @@ class SegmentWriter:
         """*header* makes the first line of a segment, given its name and the size of a torn line that was cut.
 
         *announce* hears a name before the file is made; *resumes* says that segments may exist.
+        *fsync* is the setting: "never", "rotate" or "flush".
         """
         self._directory = directory
         self._first = SegmentName(prefix, date_of(0), session_id)
         self._file_mode = file_mode
         self._header = header
         self._announce = announce
-        self._parts = highest_parts(directory, prefix, session_id) if resumes else {}
+        self._fsync = fsync
+        self._new_name = False
+        self._highest = highest_parts(directory, prefix, session_id) if resumes else {}
         self._file: SegmentFile | None = None
         self._name: SegmentName | None = None
         self._batch: Cursor | None = None
@@ -69,11 +74,11 @@ class SegmentWriter:
     def last_seq(self, names: tuple[str, str]) -> int:
         """The highest `seq` that the session's segments tell of; -1 when there is none."""
         found: list[int] = []
-        if not self._parts:
+        if not self._highest:
             return -1
-        for path in _last_written_first(self._directory, self._first):
+        for name in _last_written_first(self._directory, self._first):
             with contextlib.suppress(OSError):
-                seq = last_seq(path, self._first.session, names)
+                seq = last_seq(self._directory / str(name), name.suffix, name.session, names)
                 found += [seq] if seq >= 0 else []
             # The last two: about midnight a few records of the new date may be older than the last of the old one.
             if len(found) == 2:
@@ -82,7 +87,8 @@ class SegmentWriter:
 
     def expected_path(self, date: datetime.date) -> Path:
         """Where the next line of a date goes, if nothing stands in the way."""
-        return self._directory / str(self._name_of(date, self._parts.get(date, 0)))
+        name = self._highest.get(date, self._first_of(date))
+        return self._directory / str(name.next() if name.suffix else name)
 
     def write_all(self, lines: bytes | mmap.mmap, cursor: Cursor, end: int, marks: Marks, cap: int) -> None:
         """Append ``lines[cursor.at:end]`` to the segments of their dates, until they are in files that are still there.
@@ -137,7 +143,12 @@ class SegmentWriter:
             cursor.pledge(str(self._name), file.size, cursor.at, cap, self._file_mode)
 
     def confirm(self, cursor: Cursor) -> bool:
-        """True when what was written is in a file that is still there; else *cursor* goes back to its beginning."""
+        """True when what was written is in a file that is still there; else *cursor* goes back to its beginning.
+
+        With fsync "flush" it is on the disk then; raises OSError when that failed.
+        """
+        if self._fsync == "flush":
+            self.sync()
         if self._file is None or not self._file.vanished:
             return True
         cursor.at = self._from
@@ -147,6 +158,15 @@ class SegmentWriter:
             self._lost = 0
             raise OSError(errno.ESTALE, "segments are removed as fast as they are made", str(self.path))
         return False
+
+    def sync(self) -> None:
+        """Unless `fsync` is "never", see that the current segment is on the disk; OSError when that failed."""
+        if self._fsync == "never" or self._file is None or self._file.vanished:
+            return
+        self._file.sync()
+        if self._new_name:
+            sync_directory(self._directory)
+            self._new_name = False
 
     def close(self) -> None:
         """Close the current segment."""
@@ -159,15 +179,17 @@ class SegmentWriter:
         """Close a segment that is full or of another date; False when it had vanished with a part of this batch."""
         if not self.confirm(cursor):
             return False
+        self.sync()
         self.close()
         return True
 
     def _turn_to(self, date: datetime.date, at: int) -> SegmentFile:
-        """Go on with the highest segment of a date, or make its first one."""
-        part = self._parts.get(date)
-        if part is None:
-            return self._create(self._name_of(date, 0), at)
-        name = self._name_of(date, part)
+        """Go on with the highest segment of a date, or make its first one; what is compressed is closed for good."""
+        name = self._highest.get(date)
+        if name is None:
+            return self._create(self._first_of(date), at)
+        if name.suffix:
+            return self._create(name.next(), at)
         self._announce(name)
         try:
             file = SegmentFile.resume(self._directory / str(name))
@@ -190,6 +212,7 @@ class SegmentWriter:
             except FileExistsError:
                 name = name.next()
             else:
+                self._new_name = True
                 return self._adopt(name, file, at)
         raise OSError(errno.EEXIST, f"{_MOST_NAMES} names in a row are taken", str(self._directory / str(name)))
 
@@ -197,11 +220,11 @@ class SegmentWriter:
         if name != self._name:
             self.opened += 1
         self._file, self._name, self._from = file, name, at
-        self._parts[name.date] = name.part
+        self._highest[name.date] = name
         return file
 
-    def _name_of(self, date: datetime.date, part: int) -> SegmentName:
-        return SegmentName(self._first.prefix, date, self._first.session, part)
+    def _first_of(self, date: datetime.date) -> SegmentName:
+        return replace(self._first, date=date)
 
 
 def _piece(marks: Marks, at: int, end: int) -> tuple[int, int]:
@@ -214,12 +237,12 @@ def _piece(marks: Marks, at: int, end: int) -> tuple[int, int]:
     return end, day
 
 
-def highest_parts(directory: Path, prefix: str, session_id: str) -> dict[datetime.date, int]:
-    """The highest part of each date that a session has segments of."""
-    parts: dict[datetime.date, int] = {}
+def highest_parts(directory: Path, prefix: str, session_id: str) -> dict[datetime.date, SegmentName]:
+    """The highest part of each date that a session has segments of; its compressed copy if there is one."""
+    highest: dict[datetime.date, SegmentName] = {}
     for name in _names(directory, prefix, session_id):
-        parts[name.date] = max(name.part, parts.get(name.date, 0))
-    return parts
+        highest[name.date] = max(name, highest.get(name.date, name))
+    return highest
 
 
 def _names(directory: Path, prefix: str, session_id: str) -> Iterator[SegmentName]:
@@ -230,12 +253,15 @@ def _names(directory: Path, prefix: str, session_id: str) -> Iterator[SegmentNam
                 yield name
 
 
-def _last_written_first(directory: Path, of: SegmentName) -> list[Path]:
+def _last_written_first(directory: Path, of: SegmentName) -> list[SegmentName]:
     found: list[tuple[int, SegmentName]] = []
-    for name in _names(directory, of.prefix, of.session):
-        with contextlib.suppress(OSError):
-            found.append((os.lstat(directory / str(name)).st_mtime_ns, name))
-    return [directory / str(name) for _, name in sorted(found, reverse=True)]
+    names = set(_names(directory, of.prefix, of.session))
+    for name in names:
+        # Of two copies one is enough, and the one that is not compressed is read faster.
+        if not name.suffix or name.with_suffix("") not in names:
+            with contextlib.suppress(OSError):
+                found.append((os.lstat(directory / str(name)).st_mtime_ns, name))
+    return [name for _, name in sorted(found, reverse=True)]
 
 
 def _cut(file: SegmentFile, lines: bytes | mmap.mmap, start: int, end: int, cap: int) -> int | None:

@@ -147,6 +147,15 @@ class SessionFiles:
             self._note_success(segments)
             return True
 
+    def sync(self) -> None:
+        """Unless `fsync` is "never", see that the current segment is on the disk; trouble is counted and told."""
+        with self._lock:
+            try:
+                if self._segments is not None:
+                    self._segments.sync()
+            except OSError as error:
+                self.outage.note(error, self.path)
+
     def own_line(self, message: str, **fields: object) -> bytes:
         """A line of the package itself; it has no `seq`."""
         return own_line(message, session=self.lineage.session_id if self.lineage else None, **fields)
@@ -293,12 +302,14 @@ class SessionFiles:
             self.prefix,
             session_id,
             file_mode=self.settings.file_mode,
+            fsync=self.settings.fsync,
             header=self._header,
             announce=self._announce,
             resumes=resumes,
         )
 
     def _drop_segments(self) -> None:
+        self.sync()
         segments, self._segments = self._segments, None
         if segments is not None:
             self._last_path = segments.path

@@ -1,4 +1,4 @@
-"""Keeps a directory within its limits: when to sweep, and what to tell of it."""
+"""Keeps a directory small and within its limits: when to sweep, and what to tell of it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from jsonl_handler import _journal_file, _recovery, _retention, _session_file, _survey
+from jsonl_handler import _compression, _journal_file, _recovery, _retention, _session_file, _survey
 from jsonl_handler._clock import now
 from jsonl_handler._status import Voice
 from jsonl_handler.settings import Settings
@@ -26,6 +26,7 @@ class Upkeep:
         self._prefix = prefix
         self._voice = voice
         self._told: set[str] = set()
+        self._told_of_compression: set[str] = set()
         self._refused: set[str] = set()
         self.recovered = 0
         # Takes a line about what was recovered to the stream: (message, fields).
@@ -57,8 +58,32 @@ class Upkeep:
             # Somebody who adds up the losses must see that here an unknown number is missing.
             self.remark(text, {**fields, "dropped": None} if outcome.gone else fields)
 
-    def sweep(self, stop: Callable[[], bool], **bounds: int) -> None:
-        """Sweep until *stop* says yes, within *bounds* (see `_retention.sweep`)."""
+    def sweep(self, stop: Callable[[], bool]) -> None:
+        """Compress and delete until *stop* says yes."""
+        # What compression saves need not be deleted. It takes long only once, with a directory that has grown without.
+        while self._compress(stop):
+            self._retain(stop)
+        self._retain(stop)
+
+    def _compress(self, stop: Callable[[], bool]) -> bool:
+        """One turn of compression; True when there is more to do, which should not keep retention waiting."""
+        try:
+            _compression.tidy(self._directory, self._prefix, stop=stop)
+            how = self.settings.compress
+            if how is None:
+                return False
+            result = _compression.compress(self._directory, self._prefix, how, stop=stop)
+        except Exception as error:
+            self._voice.tell("compression", f"compression could not run: {error!r}")
+            return False
+        for text in result.problems:
+            if text not in self._told_of_compression:
+                self._voice.tell("compression", text)
+        self._told_of_compression = set(result.problems)
+        return result.more
+
+    def _retain(self, stop: Callable[[], bool], **bounds: int) -> None:
+        """Delete what goes over the limits, within *bounds* (see `_retention.sweep`)."""
         limits = _retention.Limits.of(self.settings)
         result = _retention.sweep(str(self._directory), self._prefix, limits, stop=stop, **bounds)
         self.deleted_files += result.deleted
@@ -79,7 +104,7 @@ class Upkeep:
         if abs(now() - _survey.last_swept(self._directory, self._prefix)) < _LATELY:
             return
         try:
-            self.sweep(lambda: False, most_listed=_STEP_LISTED, most_deleted=_STEP_DELETED)
+            self._retain(lambda: False, most_listed=_STEP_LISTED, most_deleted=_STEP_DELETED)
         except Exception as error:
             # The session must end whatever happens here.
             self._voice.tell("sweep", f"retention could not run: {error!r}")

@@ -31,6 +31,8 @@ FILE_SETTINGS = frozenset(
         "max_total_bytes",
         "max_files",
         "min_free_bytes",
+        "compress",
+        "fsync",
         "enabled",
         "context",
         "file_mode",

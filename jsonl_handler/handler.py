@@ -280,6 +280,8 @@ class JsonlHandler(SessionHandler):
         return self
 
     def _writer_ended(self) -> None:
+        # On the writer's thread: `close` waits for that, but no longer than it may.
+        self._files.sync()
         # Whoever holds the lock is closing too, and ends the session himself.
         if self._abandoned and self._opening.acquire(blocking=False):
             try:

@@ -91,6 +91,7 @@ class _Work:
     def __init__(self, batch: Batch, buffer: RecordBuffer) -> None:
         self.batch = batch
         self.front_end: int | None = None
+        self.front_done = False
         self.front_cursor = Cursor(buffer.journal.front_at, pledge=buffer.pledge)
         self.cursor = Cursor(batch.arena.head, pledge=buffer.pledge)
 
@@ -232,8 +233,9 @@ class BatchQueueListener(QueueListener):
                 work.front_end = self.queue.put_front(front) if front else work.front_cursor.at
                 if work.front_end is None:
                     return False
-            done = self._write(arena.memory, work.front_cursor, work.front_end, arena.marks[:1])
-            done = done and self._write(arena.memory, work.cursor, arena.tail, arena.marks)
+            if not work.front_done:
+                work.front_done = self._write(arena.memory, work.front_cursor, work.front_end, arena.marks[:1])
+            done = work.front_done and self._write(arena.memory, work.cursor, arena.tail, arena.marks)
         except Exception as error:
             self._tell_failure(error)
             return False
@@ -269,7 +271,8 @@ class BatchQueueListener(QueueListener):
         return lines
 
     def _write(self, lines: Any, cursor: Cursor, end: int, marks: Marks) -> bool:
-        return cursor.at >= end or self._file_side.write_batch(lines, cursor, end, marks)
+        # Not `cursor.at`: all may be written, and an fsync have failed.
+        return cursor.begun >= end or self._file_side.write_batch(lines, cursor, end, marks)
 
     def _front_of(self, batch: Batch) -> bytes:
         front = fit(self._line_about(batch.loss), FRONT_BYTES)

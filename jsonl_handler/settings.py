@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self
 
 from jsonl_handler._aliases import advice
+from jsonl_handler._codec import is_available
 from jsonl_handler._rules import MAX_INTEGER, Broken, Kind, Rule, check, shown
 from jsonl_handler.errors import ConfigError
 
@@ -111,6 +112,20 @@ class Settings:
     )
     min_free_bytes: int = _whole(
         0, "bytes", 0, "While the disk has less free, the oldest are deleted; 0 for no limit.", deletes=True
+    )
+    compress: Literal["gzip", "zstd"] | None = _setting(
+        None,
+        Kind.CHOICE,
+        'Closed segments are compressed: "gzip", or "zstd" (needs Python 3.14 or the extra zstd); None for no.',
+        choices=("gzip", "zstd"),
+        nullable=True,
+    )
+    fsync: Literal["never", "rotate", "flush"] = _setting(
+        "never",
+        Kind.CHOICE,
+        'When a segment is forced to the disk: "never", "rotate" when it is left or closed,'
+        ' or "flush" after each batch too.',
+        choices=("never", "rotate", "flush"),
     )
     crash_safe: bool = _setting(
         True,
@@ -213,8 +228,14 @@ def _plain(key: object) -> str:
 
 
 def _cross(values: dict[str, Any], chosen: set[str], suspended: frozenset[str]) -> dict[str, tuple[str, str]]:
-    """Clamp *values* to each other; rule and consequence for each that the user chose."""
+    """Clamp *values* to each other and to what is installed; rule and consequence for each that the user chose."""
     texts = {}
+    if values["compress"] is not None and not is_available(values["compress"]):
+        values["compress"] = None
+        texts["compress"] = (
+            "needs Python 3.14 or the package backports.zstd",
+            'segments stay uncompressed; install "jsonl-handler[zstd]", or use "gzip"',
+        )
     total = None if "max_total_bytes" in suspended else values["max_total_bytes"]
     for key, bound, name, consequence in (
         ("flush_batch_size", values["buffer_limit"], "buffer_limit", "{} is used instead"),

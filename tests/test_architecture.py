@@ -29,7 +29,7 @@ ARROWS: dict[str, set[str]] = {
     "_status": {"_clock"},
     "_rules": set(),
     "_aliases": set(),
-    "settings": {"_aliases", "_rules"},
+    "settings": {"_aliases", "_codec", "_rules"},
     "_settings_docs": {"_rules", "settings"},
     "_values": set(),
     "_encoding": {"_values"},
@@ -54,7 +54,8 @@ ARROWS: dict[str, set[str]] = {
     "_session_file": {"_lockfile"},
     "_session": {"_lockfile", "_session_file"},
     "_survey": {"_lockfile", "_names", "_session_file"},
-    "_segment_file": {"_arena", "_lockfile"},
+    "_codec": set(),
+    "_segment_file": {"_arena", "_codec", "_lockfile"},
     "_segments": {"_arena", "_dates", "_names", "_segment_file"},
     "_own_lines": {"_encoding", "_losses", "_values"},
     "_recovery": {
@@ -63,7 +64,11 @@ ARROWS: dict[str, set[str]] = {
     },
     "_safekeeping": {"_journal", "_journal_file", "_session_file", "settings"},
     "_retention": {"_names", "_survey", "settings"},
-    "_upkeep": {"_journal_file", "_recovery", "_retention", "_session_file", "_survey", "settings"},
+    "_closed_segments": {"_dates", "_lockfile", "_names", "_session", "_session_file"},
+    "_compression": {"_closed_segments", "_codec", "_lockfile", "_names", "_segment_file", "_survey"},
+    "_upkeep": {
+        *("_compression", "_journal_file", "_recovery", "_retention", "_session_file", "_survey", "settings"),
+    },
     "_outage": set(),
     "_worker": set(),
     "_at_exit": set(),
@@ -125,6 +130,9 @@ OUTSIDE: dict[str, set[str]] = {
     "pythonjsonlogger": {"formatter", "_lines"},
     "orjson": {"_encoding"},
     "filelock": {"_lockfile"},
+    "backports": {"_codec"},
+    # In the standard library from 3.14 on.
+    "compression": {"_codec"},
     "typer": {"cli"},
     "rich": {"cli"},
 }
@@ -133,7 +141,10 @@ OUTSIDE: dict[str, set[str]] = {
 THREAD_ROOMS = {"_worker", "cli"}
 THREAD_NAMES = {"Thread", "Timer", "start_new_thread", "start_joinable_thread", "ThreadPoolExecutor"}
 
-FILE_ROOMS = {"_journal_file", "_segment_file", "_session", "_session_file", "_survey", "_retention", "_lockfile"}
+FILE_ROOMS = {
+    *("_compression", "_journal_file", "_segment_file", "_session", "_session_file", "_survey", "_retention"),
+    "_lockfile",
+}
 OS_CHANGES = {
     *(
         "write",
@@ -293,7 +304,7 @@ def test_importing_the_package_starts_nothing() -> None:
     assert seen["threads"] == []
     assert seen["opened"] == []
     assert seen["atexit"] == []
-    assert not {"filelock", "typer", "rich"} & set(seen["modules"])
+    assert not {"filelock", "typer", "rich", "backports", "compression"} & set(seen["modules"])
 
 
 @pytest.mark.skipif("JSONL_HANDLER_INSTALLED" not in os.environ, reason="tox sets it where it installed the wheel")

@@ -18,6 +18,8 @@ OURS = [
     ("telemetry-2026-11-22-1a2b3c4d.10.jsonl", SegmentName("telemetry", DAY, "1a2b3c4d", 10)),
     ("telemetry-2026-11-22-a.jsonl", SegmentName("telemetry", DAY, "a")),
     ("telemetry-2026-11-22-7.999999999.jsonl", SegmentName("telemetry", DAY, "7", 999_999_999)),
+    ("telemetry-2026-11-22-1a2b3c4d.jsonl.gz", SegmentName("telemetry", DAY, "1a2b3c4d", 0, ".gz")),
+    ("telemetry-2026-11-22-1a2b3c4d.2.jsonl.zst", SegmentName("telemetry", DAY, "1a2b3c4d", 2, ".zst")),
     ("telemetry-2024-02-29-1a2b3c4d.jsonl", SegmentName("telemetry", dt.date(2024, 2, 29), "1a2b3c4d")),
     ("a.b_c-d-2026-11-22-x.jsonl", SegmentName("a.b_c-d", DAY, "x")),
     ("x-2026-11-22-2026-11-22-y.jsonl", SegmentName("x-2026-11-22", DAY, "y")),
@@ -35,6 +37,17 @@ LOOK_ALIKES = [
     "telemetry-2026-11-22-1a2b3c4d.jsonl~",
     "telemetry-2026-11-22-1a2b3c4d.jsonl\n",
     "telemetry-2026-11-22-1a2b3c4d.jsonl.gz.tmp",
+    "telemetry-2026-11-22-1a2b3c4d.jsonl.gz.gz",
+    "telemetry-2026-11-22-1a2b3c4d.jsonl.gz.zst",
+    "telemetry-2026-11-22-1a2b3c4d.jsonl.GZ",
+    "telemetry-2026-11-22-1a2b3c4d.jsonl.gzip",
+    "telemetry-2026-11-22-1a2b3c4d.jsonl.zstd",
+    "telemetry-2026-11-22-1a2b3c4d.jsonl.bz2",
+    "telemetry-2026-11-22-1a2b3c4d.jsonl.",
+    "telemetry-2026-11-22-1a2b3c4d.jsonlgz",
+    "telemetry-2026-11-22-1a2b3c4d.gz",
+    "telemetry-2026-11-22-1a2b3c4d.01.jsonl.gz",
+    ".telemetry-2026-11-22-1a2b3c4d.jsonl.gz.0a1b2c3d.new",
     ".telemetry-2026-11-22-1a2b3c4d.jsonl",
     "copy of telemetry-2026-11-22-1a2b3c4d.jsonl",
     "telemetry-2026-11-22-1a2b3c4d (1).jsonl",
@@ -92,6 +105,7 @@ NAMES = st.builds(
     st.dates(),
     st.from_regex(r"[a-z0-9]{1,8}", fullmatch=True),
     st.integers(0, 999_999_999),
+    st.sampled_from(["", ".gz", ".zst"]),
 )
 
 
@@ -105,7 +119,7 @@ def test_what_is_written_can_be_read(name: SegmentName) -> None:
 def test_what_is_read_would_be_written_alike(name: SegmentName, data: st.DataObject) -> None:
     """Whatever is recognised is spelled exactly as the package spells it."""
     text = list(str(name))
-    text[data.draw(st.integers(0, len(text) - 1))] = data.draw(st.sampled_from("0123456789-.jsonl\u0661A\n_ "))
+    text[data.draw(st.integers(0, len(text) - 1))] = data.draw(st.sampled_from("0123456789-.jsonlgzt\u0661A\n_ "))
     changed = "".join(text)
     parsed = SegmentName.parse(changed, name.prefix)
     assert parsed is None or str(parsed) == changed
@@ -117,4 +131,10 @@ def test_names_of_one_session_sort_in_the_order_they_were_begun() -> None:
     second = first.next()
     tenth = SegmentName("t", DAY, "a", 10)
     next_day = SegmentName("t", DAY + dt.timedelta(days=1), "a")
-    assert sorted([next_day, tenth, second, first]) == [first, second, tenth, next_day]
+    packed = second.with_suffix(".gz")
+    assert sorted([next_day, tenth, packed, second, first]) == [first, second, packed, tenth, next_day]
+
+
+def test_what_follows_a_compressed_segment_is_not_compressed() -> None:
+    """The next number begins as a plain file."""
+    assert str(SegmentName("t", DAY, "a", 1, ".gz").next()) == "t-2026-11-22-a.2.jsonl"

@@ -20,11 +20,18 @@ from jsonl_handler._retention import SweepResult
 
 Make = Callable[..., JsonlHandler]
 DAY = 86_400
-OURS = ["telemetry-2026-01-01-aaaa.jsonl", "telemetry-2026-01-01-aaaa.1.jsonl", "telemetry-2026-01-02-bbbb.jsonl"]
+OURS = [
+    "telemetry-2026-01-01-aaaa.jsonl",
+    "telemetry-2026-01-01-aaaa.1.jsonl.gz",
+    "telemetry-2026-01-02-bbbb.jsonl.zst",
+]
 OTHERS = [
     "other-2026-01-01-aaaa.jsonl",
     "telemetry2-2026-01-01-aaaa.jsonl",
     "telemetry-2026-01-01-aaaa.jsonl.bak",
+    "telemetry-2026-01-01-aaaa.jsonl.gz.bak",
+    "telemetry-2026-01-01-aaaa.jsonl.xz",
+    ".telemetry-2026-01-01-aaaa.jsonl.gz",
     "telemetry-2026-01-01-aaaa.01.jsonl",
     "telemetry-2026-13-01-aaaa.jsonl",
     "telemetry-2026-01-01-AAAA.jsonl",

@@ -214,7 +214,7 @@ def test_limits_are_those_in_force() -> None:
 
 # The sweep, with a stand-in for the sessions that live.
 
-OURS = [f"t-2026-11-22-aaaa{number}.jsonl" for number in range(4)]
+OURS = [f"t-2026-11-22-aaaa{number}.jsonl{suffix}" for number, suffix in enumerate(("", ".gz", ".zst", ""))]
 LOOK_ALIKES = [
     "t.jsonl",
     "t-2026-11-22.jsonl",
@@ -222,6 +222,12 @@ LOOK_ALIKES = [
     "t-2026-11-22-aaaa0.0.jsonl",
     "t-2026-11-22-aaaa0.01.jsonl",
     "t-2026-11-22-aaaa0.jsonl.bak",
+    "t-2026-11-22-aaaa0.jsonl.gz.bak",
+    "t-2026-11-22-aaaa0.jsonl.gz.gz",
+    "t-2026-11-22-aaaa0.jsonl.GZ",
+    "t-2026-11-22-aaaa0.jsonl.bz2",
+    "t-2026-11-22-aaaa0.0.jsonl.gz",
+    ".t-2026-11-22-aaaa0.jsonl.gz.01234567.new",
     "t-2026-11-22-aaaa0.json",
     "t-2026-02-30-aaaa0.jsonl",
     "t2-2026-11-22-aaaa0.jsonl",

@@ -37,6 +37,8 @@ DEFAULTS = {
     "max_total_bytes": 104_857_600,
     "max_files": 10_000,
     "min_free_bytes": 0,
+    "compress": None,
+    "fsync": "never",
     "crash_safe": True,
     "enabled": True,
     "context": None,
@@ -239,6 +241,25 @@ def test_each_overflow_policy_is_taken(policy: str) -> None:
     assert load(overflow=policy).overflow == policy
 
 
+@pytest.mark.parametrize("value", ["bz2", "", "none", "GZIP", 1, True, ["gzip"]])
+def test_an_unknown_compression_takes_the_default(value: object) -> None:
+    """The problem lists what there is, None too."""
+    settings, problem = one_problem(compress=value)
+    assert settings.compress is None
+    assert problem.rule == 'must be one of "gzip", "zstd" or None'
+    assert load(compress=None).compress is None
+    assert load(compress="gzip").compress == "gzip"
+
+
+@pytest.mark.parametrize("value", ["always", "", None, True, 0])
+def test_an_unknown_fsync_takes_the_default(value: object) -> None:
+    """The problem lists the three that there are."""
+    settings, problem = one_problem(fsync=value)
+    assert settings.fsync == "never"
+    assert problem.rule == 'must be one of "never", "rotate", "flush"'
+    assert [load(fsync=each).fsync for each in ("never", "rotate", "flush")] == ["never", "rotate", "flush"]
+
+
 @pytest.mark.parametrize("policy", ["drop", "", None, 1, True, ["block"]])
 def test_an_unknown_overflow_policy_takes_the_default(policy: object) -> None:
     """The problem lists the policies that there are."""
@@ -436,6 +457,9 @@ def test_a_problem_says_what_is_really_used() -> None:
         ("flushIntervalMs", "flush_interval (seconds)"),
         ("flushLevel", "flush_level"),
         ("maxFileBytes", "max_file_bytes (bytes)"),
+        ("compression", "compress"),
+        ("zippedArchive", "compress"),
+        ("sync", "fsync"),
         ("totalSizeCap", "max_total_bytes (bytes)"),
         ("flush_intervall", "flush_interval (seconds)"),
         ("max_fiels", "max_files (files)"),
