@@ -858,6 +858,7 @@ def test_rotation_and_compression_at_the_same_time(make: Make, logs: Path) -> No
     assert len(segments_of(logs)) == 1
 
 
+@pytest.mark.slow
 def test_sessions_that_come_and_go_under_one_name(make: Make, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Resumed again and again while others compress what is left, a session loses no line and has none twice."""
     monkeypatch.setattr("jsonl_handler._closed_segments._QUIET", 0.0)
@@ -901,6 +902,7 @@ sys.stdin.readline()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", HOWS)
 def test_a_kill_at_any_moment_costs_no_line(home: Path, how: str) -> None:
     """After `kill -9` each line is there; after a later sweep each is there once, and no temporary file is left."""
@@ -961,6 +963,7 @@ for line in sys.stdin:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", HOWS)
 def test_a_kill_between_any_two_steps_costs_no_line(home: Path, how: str) -> None:
     """Killed before each single call to the system (each third, in the short run): the same holds."""
