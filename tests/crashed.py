@@ -88,13 +88,12 @@ class Crashed:
         self.segments = {segment.name: segment.read_bytes() for segment in directory.glob("*.jsonl")}
         self._planted: list[Path] = []
 
-    def plant(self, directory: Path, journal: bytes | None = None, **facts: Any) -> tuple[Path, Path]:
+    def plant(self, directory: Path, content: bytes | None = None, **facts: Any) -> tuple[Path, Path]:
         """The session file and the journal of a copy, whose bytes and facts may be others."""
         place = SHM / f"jsonl-handler-{os.urandom(8).hex()}.journal"
         self._planted.append(place)
         descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        content = self.journal if journal is None else journal
-        os.write(descriptor, content)
+        os.write(descriptor, self.journal if content is None else content)
         os.close(descriptor)
         folder = directory / ".jsonl-handler"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -103,6 +102,11 @@ class Crashed:
         path = folder / self.name
         path.write_bytes(b" " + json.dumps({**self.facts, "journal": place.name, **facts}).encode().ljust(1022) + b"\n")
         return path, place
+
+    def journals(self) -> list[tuple[int, int, int]]:
+        """The state of what was planted on tmpfs."""
+        found = [place.lstat() for place in self._planted]
+        return [(state.st_ino, state.st_mtime_ns, state.st_size) for state in found]
 
     def clear(self, directory: Path | None = None) -> None:
         """Remove what was planted."""

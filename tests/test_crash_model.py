@@ -276,8 +276,9 @@ class Crashes(RuleBasedStateMachine):
         finally:
             _lockfile.close_all()
             for path in Path("/dev/shm").glob("jsonl-handler-*.journal"):
-                if str(self.place).encode() in path.read_bytes()[:1024]:
-                    path.unlink()
+                with contextlib.suppress(OSError), open(path, "rb") as file:
+                    if str(self.place).encode() in file.read(1024):
+                        path.unlink()
             shutil.rmtree(self.place)
 
     def _account(self) -> None:
