@@ -105,7 +105,7 @@ class Crashed:
 
     def journals(self) -> list[tuple[int, int, int]]:
         """The state of what was planted on tmpfs."""
-        found = [place.lstat() for place in self._planted]
+        found = [place.lstat() for place in self._planted if os.path.lexists(place)]
         return [(state.st_ino, state.st_mtime_ns, state.st_size) for state in found]
 
     def clear(self, directory: Path | None = None) -> None:
