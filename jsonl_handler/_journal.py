@@ -11,6 +11,7 @@ from __future__ import annotations
 import binascii
 import mmap
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -23,6 +24,8 @@ FRONT_BYTES = 4096
 _MAGIC = b"jsonl\x00j1"
 _PREAMBLE = struct.Struct("<8sQH")  # magic, bytes of an arena, bytes of the owner's path
 _SLOTS = (1024, 2560)
+MOST_OWNER = _SLOTS[0] - _PREAMBLE.size
+"""A longer path is cut."""
 _FRONT = 4096
 _ARENAS = _FRONT + FRONT_BYTES
 _HEAD = struct.Struct("<QIH")  # generation, checksum, bytes of the rest
@@ -31,7 +34,6 @@ _HEAD = struct.Struct("<QIH")  # generation, checksum, bytes of the rest
 _FIXED = struct.Struct("<BQQQHHQddBBBQQBBQQB")
 _MARK = struct.Struct("<Qi")
 _MOST_REASON = 200
-_MOST_DAY = 3_000_000
 _MOST = (1 << 63) - 1
 
 
@@ -50,13 +52,16 @@ class Promise:
     mode: int
 
 
+Mirror = Callable[[int, bytes], None]
+"""Where what changes goes too: the position and the bytes."""
+
 _NOTHING = Promise("", 0, 0, 0, 0o600)
 
 
 class Journal:
     """Two arenas and what a stranger must know of them; *kept* says that it may outlive the process."""
 
-    __slots__ = ("_generation", "_losses", "arenas", "front", "kept", "memory", "older", "promise")
+    __slots__ = ("_generation", "_losses", "_mirror", "arenas", "front", "kept", "memory", "older", "promise")
 
     def __init__(self, memory: mmap.mmap, arena_bytes: int, *, kept: bool) -> None:
         self.memory = memory
@@ -69,6 +74,7 @@ class Journal:
         )
         self._generation = 0
         self._losses: Losses = Losses()
+        self._mirror: Mirror | None = None
 
     @classmethod
     def anonymous(cls, arena_bytes: int) -> Self:
@@ -80,7 +86,7 @@ class Journal:
     @classmethod
     def begin(cls, memory: mmap.mmap, arena_bytes: int, owner: str) -> Self:
         """A new journal in blank memory; *owner* is the path of its session file."""
-        path = owner.encode("utf-8", "surrogateescape")[: _SLOTS[0] - _PREAMBLE.size]
+        path = owner.encode("utf-8", "surrogateescape")[:MOST_OWNER]
         preamble = _PREAMBLE.pack(_MAGIC, arena_bytes, len(path)) + path
         # The magic comes last: with it the rest is there.
         memory[len(_MAGIC) : len(preamble)] = preamble[len(_MAGIC) :]
@@ -88,8 +94,11 @@ class Journal:
         return cls(memory, arena_bytes, kept=True)
 
     @classmethod
-    def parse(cls, memory: mmap.mmap) -> Self | None:
-        """What a process that is gone has left; None when it had not begun; CorruptError when it is no journal."""
+    def parse(cls, memory: mmap.mmap, mirror: Mirror | None = None) -> Self | None:
+        """What a process that is gone has left; None when it had not begun; CorruptError when it is no journal.
+
+        Where *memory* is a copy, *mirror* keeps what it was copied from in line with it.
+        """
         if _has_not_begun(memory):
             return None
         arena_bytes, _ = read_preamble(memory[: _SLOTS[0]])
@@ -100,6 +109,7 @@ class Journal:
             raise CorruptError("no header slot has a valid checksum")
         generation, body = max(slots)
         journal = cls(memory, arena_bytes, kept=True)
+        journal._mirror = mirror
         journal._generation = generation
         journal._adopt(body)
         return journal
@@ -122,7 +132,7 @@ class Journal:
     def set_front(self, line: bytes) -> int:
         """Keep a line of the package itself until it is written, and count its loss as told; where it ends."""
         end = _FRONT + len(line)
-        self.memory[_FRONT:end] = line
+        self._store(_FRONT, line)
         self.front = len(line)
         self._losses.line_is_kept()
         self.publish()
@@ -173,8 +183,7 @@ class Journal:
         # fmt: on
         generation = self._generation + 1
         slot = _HEAD.pack(generation, binascii.crc32(body, generation & 0xFFFFFFFF), len(body)) + body
-        at = _SLOTS[generation & 1]
-        self.memory[at : at + len(slot)] = slot
+        self._store(_SLOTS[generation & 1], slot)
         self._generation = generation
 
     def forsake(self) -> None:
@@ -183,6 +192,13 @@ class Journal:
         self.memory = mmap.mmap(-1, len(self.memory))
         for arena in self.arenas:
             arena.memory, arena.wipes = self.memory, False
+
+    def _store(self, at: int, content: bytes) -> None:
+        end = at + len(content)
+        # No call in this line: a fork in an interrupt of it would have the child store into its parent's memory.
+        self.memory[at:end] = content
+        if self._mirror is not None:
+            self._mirror(at, content)
 
     def _adopt(self, body: bytes) -> None:
         try:
@@ -207,6 +223,8 @@ class Journal:
         self.promise = Promise(target.decode("ascii"), offset, start, cap, mode)
         if count:
             self._losses.present = Loss(reason.decode("utf-8", "replace"), first, last, count)
+            # It is told next: as soon as a line about it is kept, it is owed no more.
+            self._losses.take()
         split = one[3] * _MARK.size
         for arena, numbers, own in zip(self.arenas, (one, two), (marks[:split], marks[split:]), strict=True):
             _restore(arena, numbers, [*_MARK.iter_unpack(own)])
@@ -217,7 +235,7 @@ class Journal:
             return
         start = self.promise.start
         arena = self.arena_of(start)
-        first, last = (_FRONT, _FRONT + self.front) if arena is None else (arena.base, arena.tail)
+        first, last = (_FRONT, _FRONT + self.front) if arena is None else (arena.head, arena.tail)
         if not first <= start <= last or (arena is not None and not arena.live):
             raise CorruptError("a header slot points outside of what it describes")
 
@@ -233,9 +251,10 @@ def read_preamble(beginning: bytes) -> tuple[int, str]:
         magic, arena_bytes, length = _PREAMBLE.unpack_from(beginning)
     except struct.error as error:
         raise CorruptError("it is too short") from error
-    if magic != _MAGIC or arena_bytes > 1 << 40 or length > _SLOTS[0] - _PREAMBLE.size:
+    owner = beginning[_PREAMBLE.size : _PREAMBLE.size + length]
+    if magic != _MAGIC or arena_bytes > 1 << 40 or len(owner) != length or b"\0" in owner:
         raise CorruptError("it does not begin like a journal of this layout")
-    return arena_bytes, beginning[_PREAMBLE.size : _PREAMBLE.size + length].decode("utf-8", "surrogateescape")
+    return arena_bytes, owner.decode("utf-8", "surrogateescape")
 
 
 def _has_not_begun(memory: mmap.mmap) -> bool:
@@ -250,7 +269,12 @@ def _has_not_begun(memory: mmap.mmap) -> bool:
 def _read_slot(memory: mmap.mmap, at: int) -> tuple[int, bytes] | None:
     generation, checksum, length = _HEAD.unpack_from(memory, at)
     body = memory[at + _HEAD.size : at + _HEAD.size + length]
-    if not generation or len(body) < length or binascii.crc32(body, generation & 0xFFFFFFFF) != checksum:
+    if (
+        not 0 < generation < _MOST
+        or _SLOTS[generation & 1] != at
+        or len(body) < length
+        or binascii.crc32(body, generation & 0xFFFFFFFF) != checksum
+    ):
         return None
     return generation, body
 
@@ -260,11 +284,10 @@ def _restore(arena: Arena, numbers: list[int], marks: list[tuple[int, int]]) -> 
     if not live:
         return
     offsets = [offset for offset, _ in marks]
-    days_fit = all(-_MOST_DAY < day < _MOST_DAY for _, day in marks)
     if (
         not arena.base <= head <= arena.end
         or not (limit == NO_LIMIT or head <= limit <= arena.end)
-        or not (0 < len(marks) <= MOST_MARKS and days_fit and offsets == sorted(offsets))
+        or not (0 < len(marks) <= MOST_MARKS and offsets == sorted(offsets))
         or not arena.base <= offsets[0] <= head
         or offsets[-1] > arena.end
     ):

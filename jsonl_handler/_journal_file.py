@@ -13,13 +13,14 @@ import os
 import re
 import stat
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from jsonl_handler import _lockfile
 from jsonl_handler._clock import now
-from jsonl_handler._journal import CorruptError, Journal, read_preamble, size_of
+from jsonl_handler._journal import MOST_OWNER, CorruptError, Journal, read_preamble, size_of
 from jsonl_handler._mounts import kind_of
 
 PLACE = Path("/dev/shm")
@@ -27,8 +28,13 @@ PLACE = Path("/dev/shm")
 
 _NAME = re.compile(r"jsonl-handler-[0-9a-f]{16}\.journal", re.ASCII)
 _DAY = 86400.0
+_STEP = 1 << 20
 # Before 3.13 a map keeps a descriptor of its own.
 _UNTRACKED: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
+
+
+# A process that ends gives up the lock on its session file a moment before that on its journal.
+_PATIENCE, _MOMENT = 20, 0.01
 
 
 class JournalFile:
@@ -42,6 +48,12 @@ class JournalFile:
     def is_linked(self) -> bool:
         """False once somebody has removed the file."""
         return os.fstat(self._descriptor).st_nlink > 0
+
+    def touch(self) -> None:
+        """Show those who can't see our session file, as in another container, that this is no old one."""
+        # By name: another thread may have closed the descriptor.
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(PLACE / self.name)
 
     def remove(self) -> None:
         """Give the file up; its memory stays as long as it is mapped."""
@@ -77,30 +89,93 @@ def create(name: str, arena_bytes: int, owner: Path) -> JournalFile:
         raise
 
 
-def find(name: str, owner: int) -> Journal | None:
-    """The journal that a dead session of the user *owner* has left; None when it is gone or had not begun.
+class FoundFile:
+    """A journal that a process has left; nobody else touches it before it is closed.
+
+    *journal* is a copy that keeps the file in line with it, so that whoever cuts the file
+    short can't end this process; None where that process had not begun to use it.
+    """
+
+    def __init__(self, path: Path, owner: int) -> None:
+        """Raises `CorruptError` for what this package has not made, or not for the user *owner*."""
+        self.path = path
+        self.session_file: Path | None = None
+        self.journal: Journal | None = None
+        descriptor = _lockfile.open_existing(path)
+        if descriptor is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+        self._descriptor = descriptor
+        try:
+            self._check(owner)
+            self._lock()
+            self._read()
+        except CorruptError as error:
+            _lockfile.close(descriptor)
+            raise CorruptError(f"{path}: {error}") from error
+        except BaseException:
+            _lockfile.close(descriptor)
+            raise
+
+    def remove(self) -> None:
+        """Remove the file: what it held is elsewhere."""
+        _lockfile.unlink_if_ours(self._descriptor, self.path)
+
+    def close(self) -> None:
+        """Leave it to others."""
+        _lockfile.close(self._descriptor)
+
+    def _check(self, owner: int) -> None:
+        found = os.fstat(self._descriptor)
+        if found.st_nlink != 1 or stat.S_IMODE(found.st_mode) & 0o077:
+            raise CorruptError("it must have one name, and only its owner may read it")
+        if found.st_uid != owner:
+            raise CorruptError("it belongs to another user than the session file that names it")
+        if kind_of(PLACE) != "tmpfs":
+            raise CorruptError("it does not lie on a tmpfs")
+        if found.st_blocks * 512 < found.st_size:
+            # All of it is reserved when it is made. One with holes may claim to be of any size.
+            raise CorruptError("it has holes")
+
+    def _lock(self) -> None:
+        for _ in range(_PATIENCE):
+            if _lockfile.try_lock(self._descriptor):
+                return
+            time.sleep(_MOMENT)
+        raise CorruptError("its process lives")
+
+    def _read(self) -> None:
+        size = os.fstat(self._descriptor).st_size
+        if size < size_of(0):
+            return
+        memory = mmap.mmap(-1, size)
+        at = 0
+        while at < size:
+            content = os.pread(self._descriptor, min(size - at, _STEP), at)
+            if not content:
+                raise CorruptError("it was cut short while it was read")
+            memory[at : at + len(content)] = content
+            at += len(content)
+        self.journal = Journal.parse(memory, self._write)
+        if self.journal is not None:
+            self.session_file = Path(read_preamble(memory[:1024])[1])
+
+    def _write(self, at: int, content: bytes) -> None:
+        while content:
+            written = os.pwrite(self._descriptor, content, at)
+            at, content = at + written, content[written:]
+
+
+def find(name: str, owner: int) -> FoundFile | None:
+    """The journal that a dead session of the user *owner* has left; None when it is gone.
 
     Raises `CorruptError` for whatever this package has not made, or not for this user.
     """
     if not _NAME.fullmatch(name):
         raise CorruptError(f"{name!r} is no name of a journal")
-    path = PLACE / name
     try:
-        found = os.lstat(path)
+        return FoundFile(PLACE / name, owner)
     except FileNotFoundError:
         return None
-    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or stat.S_IMODE(found.st_mode) & 0o077:
-        raise CorruptError(f"{path} must be a regular file, with one name, that only its owner may read")
-    if found.st_uid != owner:
-        raise CorruptError(f"{path} belongs to another user than the session file that names it")
-    if kind_of(PLACE) != "tmpfs":
-        raise CorruptError(f"{path} does not lie on a tmpfs")
-    if found.st_size < size_of(0):
-        return None
-    try:
-        return Journal.parse(_map(path, found.st_size, found.st_ino))
-    except CorruptError as error:
-        raise CorruptError(f"{path}: {error}") from error
 
 
 def remove(name: str) -> None:
@@ -128,7 +203,8 @@ def remove_orphans(is_named: Callable[[Path, str], bool], stop: Callable[[], boo
             try:
                 if _lockfile.try_lock(descriptor):
                     _, owner = read_preamble(os.pread(descriptor, 1024, 0))
-                    if not is_named(Path(owner), name):
+                    # Of a path that was cut nobody knows where it leads.
+                    if len(os.fsencode(owner)) < MOST_OWNER and not is_named(Path(owner), name):
                         remove(name)
             finally:
                 _lockfile.close(descriptor)
@@ -141,12 +217,9 @@ def _names() -> list[str]:
         return []
 
 
-def _map(path: Path, size: int, inode: int | None = None) -> mmap.mmap:
+def _map(path: Path, size: int) -> mmap.mmap:
     descriptor = _lockfile.open_safely(path, os.O_RDWR)
     try:
-        found = os.fstat(descriptor)
-        if found.st_size != size or inode not in (None, found.st_ino):
-            raise CorruptError("it was changed while it was opened")
         return mmap.mmap(descriptor, size, **_UNTRACKED)
     finally:
         _lockfile.close(descriptor)

@@ -7,7 +7,9 @@ header says at any time what is being written where, as it does while the sessio
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +17,21 @@ from pathlib import Path
 from jsonl_handler import _journal_file, _lockfile
 from jsonl_handler._arena import Arena, Cursor
 from jsonl_handler._journal import FRONT_BYTES, CorruptError, Journal
+from jsonl_handler._journal_check import check
+from jsonl_handler._journal_file import FoundFile
 from jsonl_handler._names import SegmentName
 from jsonl_handler._own_lines import about_loss, own_line
 from jsonl_handler._segment_file import complete
 from jsonl_handler._segments import SegmentWriter
-from jsonl_handler._session_file import Facts, SessionFile, folder_of, is_blank, is_live, parse_name, read_facts
+from jsonl_handler._session_file import (
+    SessionFile,
+    folder_of,
+    is_blank,
+    is_live,
+    names_journal,
+    parse_name,
+    read_facts,
+)
 from jsonl_handler._truncation import fit
 
 
@@ -57,7 +69,8 @@ def recover_all(
     """
     folder = folder_of(directory)
     try:
-        names = os.listdir(folder)
+        # Not followed if it is a link: those sessions would be another directory's.
+        names = os.listdir(folder) if stat.S_ISDIR(os.lstat(folder).st_mode) else []
     except (FileNotFoundError, NotADirectoryError):
         # A session that is to be opened here tells of it.
         return
@@ -84,18 +97,28 @@ def rescue(directory: Path, path: Path, descriptor: int) -> Recovered:
         facts = read_facts(descriptor)
         if facts is None or named is None or (facts.prefix, facts.session) != named:
             raise CorruptError(f"{path} does not say what a session file of this name says")
-        session = SessionFile(path, facts, descriptor)
-        journal = _journal_of(facts, os.fstat(descriptor).st_uid)
-        gone = journal is None and facts.journal != ""
-        lines = 0 if journal is None else _put_back(journal, session, directory)
-        session.note(journal="", next_journal="")
-        for name in (facts.journal, facts.next_journal):
-            _journal_file.remove(name)
-        return Recovered(session_id, lines, gone)
+        with contextlib.ExitStack() as opened:
+            # Both are looked at before anything is touched.
+            following = _find(facts.next_journal, path, descriptor, opened)
+            last = _find(facts.journal, path, descriptor, opened)
+            if last is not None and last.journal is None:
+                raise CorruptError(f"{last.path}: it is empty")
+            # The one that was to take the other's place has all of its lines as soon as it has a header.
+            journal = following.journal if following is not None and following.journal is not None else None
+            if journal is None and last is not None:
+                journal = last.journal
+            session = SessionFile(path, facts, descriptor)
+            lines = 0 if journal is None else _put_back(journal, session, directory)
+            session.note(journal="", next_journal="")
+            for file in (following, last):
+                if file is not None:
+                    file.remove()
+        return Recovered(session_id, lines, journal is None and facts.journal != "")
     except CorruptError as error:
         return Recovered(session_id, refused=f"{error}; it is left as it is")
-    except OSError as error:
-        return Recovered(session_id, refused=f"{error}; it is tried again")
+    except Exception as error:
+        # Whatever it is, the other sessions, and the handler that asks, must not suffer from it.
+        return Recovered(session_id, refused=f"{error!r}; it is tried again")
 
 
 def _recover(directory: Path, path: Path) -> Recovered | None:
@@ -118,19 +141,23 @@ def _recover(directory: Path, path: Path) -> Recovered | None:
         _lockfile.close(descriptor)
 
 
-def _journal_of(facts: Facts, owner: int) -> Journal | None:
-    # The one that was to take the other's place has all of its lines as soon as it has a header.
-    for name in (facts.next_journal, facts.journal):
-        journal = _journal_file.find(name, owner) if name else None
-        if journal is not None:
-            return journal
-    return None
+def _find(name: str, path: Path, descriptor: int, opened: contextlib.ExitStack) -> FoundFile | None:
+    """The journal of a session file, if it is that one's."""
+    file = _journal_file.find(name, os.fstat(descriptor).st_uid) if name else None
+    if file is None:
+        return None
+    opened.callback(file.close)
+    owner = file.session_file
+    # The directory may have been moved. But a copy of it must not take what the original's session has left.
+    if owner is not None and not _lockfile.is_linked(descriptor, owner) and names_journal(owner, name):
+        raise CorruptError(f"{file.path} belongs to {owner}, of which {path} may be a copy")
+    return file
 
 
 def _put_back(journal: Journal, session: SessionFile, directory: Path) -> int:
     """How many lines were put back; raises `CorruptError` before anything is touched, OSError at any time."""
     facts = session.facts
-    _check(journal, facts)
+    check(journal, facts)
 
     def header(name: SegmentName, torn: int) -> bytes:
         text = f"a torn last line of {torn} bytes was cut"
@@ -154,7 +181,10 @@ def _put_back(journal: Journal, session: SessionFile, directory: Path) -> int:
 def _write(journal: Journal, writer: SegmentWriter, directory: Path, session_id: str) -> int:
     """Do what the session would have done next, and keep the journal's header true meanwhile."""
     memory, promise, arenas = journal.memory, journal.promise, journal.in_order()
-    lines = 0
+    if not arenas:
+        # Whoever was here before had ended it all but for the session file.
+        return 0
+    first, lines = arenas[0], 0
 
     def write(start: int, end: int, arena: Arena) -> None:
         writer.write_all(memory, Cursor(start, pledge=journal.pledge), end, arena.marks, promise.cap)
@@ -162,7 +192,6 @@ def _write(journal: Journal, writer: SegmentWriter, directory: Path, session_id:
     def put(arena: Arena, start: int) -> None:
         write(start, arena.tail, arena)
         journal.fulfil(arena)
-        arena.wipe()
 
     if promise.target:
         # The session ended while it wrote.
@@ -174,32 +203,17 @@ def _write(journal: Journal, writer: SegmentWriter, directory: Path, session_id:
             put(begun, start)
             arenas.remove(begun)
         else:
-            write(start, end, arenas[0])
+            write(start, end, first)
     elif journal.front:
-        write(journal.front_at, journal.front_at + journal.front, arenas[0])
+        write(journal.front_at, journal.front_at + journal.front, first)
     loss = journal.owed
     if loss is not None:
+        # Before the front is used again: else a part of the new line would pass for the old one's rest.
+        journal.fulfil(None)
         text, fields = about_loss(loss)
         line = fit(own_line(text, session=session_id, **fields), FRONT_BYTES)
-        write(journal.front_at, journal.set_front(line), arenas[0])
+        write(journal.front_at, journal.set_front(line), first)
     for arena in arenas:
         lines += arena.count
         put(arena, arena.head)
     return lines
-
-
-def _check(journal: Journal, facts: Facts) -> None:
-    promise, arenas = journal.promise, journal.in_order()
-    if promise.target:
-        target = SegmentName.parse(promise.target, facts.prefix)
-        if target is None or target.session != facts.session:
-            raise CorruptError(f"the journal names {promise.target!r}, which is no segment of this session")
-        if promise.offset > promise.cap + 2 * max(arena.size for arena in journal.arenas):
-            raise CorruptError(f"the journal names an offset of {promise.offset}, where no segment is so large")
-    if not arenas:
-        raise CorruptError("neither of the journal's arenas is in use")
-    try:
-        for arena in arenas:
-            journal.memory[arena.head : arena.tail].decode()
-    except UnicodeDecodeError as error:
-        raise CorruptError(f"the journal holds what is no text: {error}") from error

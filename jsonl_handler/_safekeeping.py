@@ -23,7 +23,7 @@ class Movable(Protocol):
 
 
 class Safekeeping:
-    """The journal of one handler; whoever calls it holds the lock of the file side."""
+    """The journal of one handler; whoever calls it, but for `touch`, holds the lock of the file side."""
 
     def __init__(self, buffer: Movable, settings: Settings, voice: Voice) -> None:
         self.settings = settings
@@ -37,13 +37,16 @@ class Safekeeping:
         """True while what waits in the buffer would be found after a crash."""
         return self._file is not None and self._named
 
+    @property
+    def name(self) -> str:
+        """The journal that has what waits in the buffer; empty when there is none."""
+        return self._file.name if self._file is not None and self._file.is_linked() else ""
+
     def begin(self, session: SessionFile) -> None:
-        """A session has been claimed: from now on its file names the journal."""
-        self._named = self._refused = False
-        if self._file is not None and self.settings.crash_safe and self._file.is_linked():
-            session.note(journal=self._file.name)
-            self._named = True
-        else:
+        """A session has been claimed; its file names the journal from the start, if there is one."""
+        self._refused = False
+        self._named = session.facts.journal != "" and session.facts.journal == self.name
+        if not self._named:
             self.tend(session)
 
     def tend(self, session: SessionFile) -> None:
@@ -57,6 +60,12 @@ class Safekeeping:
             self._voice.tell("journal", f"the journal {file.name} was removed; a new one is made")
             self._named = False
         self._renew(session)
+
+    def touch(self) -> None:
+        """Show that the journal is in use."""
+        file = self._file
+        if file is not None:
+            file.touch()
 
     def end(self) -> None:
         """The session has ended cleanly: nothing waits, and its file is gone."""

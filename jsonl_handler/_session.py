@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,8 +16,20 @@ from jsonl_handler._session_file import Facts, SessionFile, folder_of, is_blank,
 _LINKLESS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK}
 
 
+# How often, and how many seconds apart, a name is asked for: who recovers a crashed session holds its lock meanwhile.
+_PATIENCE, _MOMENT = 10, 0.01
+
+_LIVES = "is in use by a live handler"
+_STAYS = "has crashed and could not be recovered"
+
+
 class TakenError(Exception):
-    """The name can't be had: a live session holds it, or one that has crashed and could not be recovered."""
+    """The name can't be had; *why*: a live session holds it, or one that has crashed and could not be recovered."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(path, why)
+        self.path = path
+        self.why = why
 
 
 Rescue = Callable[[Path, int], bool]
@@ -44,10 +57,13 @@ def random_id() -> str:
     return os.urandom(4).hex()
 
 
-def claim(directory: Path, prefix: str, session_id: str, rescue: Rescue = _leave_alone) -> SessionFile:
+def claim(
+    directory: Path, prefix: str, session_id: str, rescue: Rescue = _leave_alone, *, journal: str = ""
+) -> SessionFile:
     """Take a name; TakenError when it can't be had, OSError when the directory does not allow it.
 
-    *rescue* is asked to put back what a crashed session of that name has left.
+    *rescue* is asked to put back what a crashed session of that name has left. *journal* is
+    the one that has our lines already: there must be no moment at which nobody would find it.
 
     The session file is put in place whole (made under another name, locked, then linked), so
     that nobody ever sees it without its lock: made and locked in place, 52 double owners
@@ -56,7 +72,7 @@ def claim(directory: Path, prefix: str, session_id: str, rescue: Rescue = _leave
     folder = folder_of(directory, make=True)
     final = folder / f"{prefix}-{session_id}.session"
     draft = folder / f".{prefix}-{session_id}-{os.urandom(4).hex()}.new"
-    facts = Facts(prefix, session_id, boot=_lockfile.boot_id())
+    facts = Facts(prefix, session_id, journal=journal, boot=_lockfile.boot_id())
     descriptor = _lockfile.open_safely(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL)
     try:
         _lockfile.try_lock(descriptor)
@@ -90,10 +106,10 @@ def _claim_without_link(final: Path, facts: Facts, rescue: Rescue) -> int:
     try:
         descriptor = _lockfile.open_safely(final, os.O_RDWR | os.O_CREAT | os.O_EXCL)
     except FileExistsError:
-        raise TakenError(final) from None
+        raise TakenError(final, _LIVES) from None
     if not (_lockfile.try_lock(descriptor) and _lockfile.is_linked(descriptor, final)):
         _lockfile.close(descriptor)
-        raise TakenError(final)
+        raise TakenError(final, _LIVES)
     write_facts(descriptor, facts)
     return descriptor
 
@@ -104,10 +120,14 @@ def _remove_crashed(final: Path, rescue: Rescue) -> None:
     if descriptor is None:
         return
     try:
-        if is_live(descriptor, final):
-            raise TakenError(final)
+        for _ in range(_PATIENCE):
+            if not is_live(descriptor, final):
+                break
+            time.sleep(_MOMENT)
+        else:
+            raise TakenError(final, _LIVES)
         if _lockfile.is_linked(descriptor, final) and not rescue(final, descriptor):
-            raise TakenError(final)
+            raise TakenError(final, _STAYS)
         _lockfile.unlink_if_ours(descriptor, final)
     finally:
         _lockfile.close(descriptor)

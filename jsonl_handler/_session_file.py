@@ -71,6 +71,11 @@ class SessionFile:
         """End the session cleanly."""
         try:
             _lockfile.unlink_if_ours(self._descriptor, self.path)
+        except OSError:
+            # It stays, and whoever finds it must not look for a journal that is gone or serves another session.
+            with contextlib.suppress(OSError):
+                self.note(journal="", next_journal="")
+            raise
         finally:
             _lockfile.close(self._descriptor)
 

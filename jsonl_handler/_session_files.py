@@ -211,9 +211,11 @@ class SessionFiles:
                 self.upkeep.sweep_a_little()
                 self._session = None
                 try:
-                    session.release()
-                    if self._safekeeping is not None:
-                        self._safekeeping.end()
+                    try:
+                        session.release()
+                    finally:
+                        if self._safekeeping is not None:
+                            self._safekeeping.end()
                 except OSError as error:
                     self.voice.tell("disk", f"{session.path} could not be removed: {error}")
             if hand_over and self.lineage is not None and not _lineage.is_lost(self.lineage, self._owner):
@@ -267,11 +269,14 @@ class SessionFiles:
         resumed = self.lineage
         wanted = resumed.session_id if resumed else self._asked
         name = wanted or _session.random_id()
+        journal = self._safekeeping.name if self._safekeeping is not None else ""
+        why = ""
         for _ in range(_MOST_CLAIMS):
             try:
-                self._session = _session.claim(self.directory, self.prefix, name, self.upkeep.rescue)
+                self._session = _session.claim(self.directory, self.prefix, name, self.upkeep.rescue, journal=journal)
                 break
-            except _session.TakenError:
+            except _session.TakenError as taken:
+                why = why or taken.why
                 name = _session.random_id()
         else:
             raise OSError(f"no free session name in {self.directory}")
@@ -289,7 +294,7 @@ class SessionFiles:
         if self._safekeeping is not None:
             self._safekeeping.begin(self._session)
         if wanted is not None and name != wanted:
-            self._tell_name(wanted, "is in use by a live handler")
+            self._tell_name(wanted, why)
 
     def _tell_name(self, wanted: str, why: str) -> None:
         fresh = self.lineage.session_id if self.lineage else None
@@ -341,6 +346,8 @@ class SessionFiles:
         session = self._session
         if session is not None:
             session.touch()
+        if self._safekeeping is not None:
+            self._safekeeping.touch()
         # First: a dead session's last segment is protected only until then.
         self.upkeep.recover(stop)
         if sweep:

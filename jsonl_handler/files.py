@@ -172,6 +172,8 @@ class RotatingSessionJsonlHandler(SessionHandler):
         """Give the session up, to the handler that goes on with it or for good."""
         self.acquire()
         try:
+            # What was recovered until now is told in the stream.
+            self._files.maintenance.stop()
             if self._finish() and self._tell_loss():
                 self._say_remarks()
             self._files.close()

@@ -195,6 +195,9 @@ class JsonlHandler(SessionHandler):
             self._files.closing = True
             self._door.lineage = None
             if self._listener.stop(self._patience(None)):
+                # What was recovered until now is told in the stream.
+                self._files.maintenance.stop()
+                self._listener.drain()
                 self._files.close()
             elif not self._abandoned:
                 # The writer is stuck in a write. The session stays its own: nobody may go on with it.

@@ -211,7 +211,8 @@ def _journals_of(directory: Path) -> list[Path]:
     found = []
     for path in Path("/dev/shm").glob("jsonl-handler-*.journal"):
         try:
-            _, owner = read_preamble(path.read_bytes()[:1024])
+            with open(path, "rb") as file:
+                _, owner = read_preamble(file.read(1024))
         except (OSError, CorruptError):
             continue
         if owner.startswith(f"{directory}/"):

@@ -29,7 +29,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from jsonl_handler import BatchQueueListener, RecordBuffer, Settings, _journal_file, _lockfile, _maintenance, recover
 from jsonl_handler._session_files import SessionFiles
 
-STEPS = ("write", "ftruncate", "unlink", "link", "posix_fallocate", "utime", "mkdir", "open")
+STEPS = ("write", "pwrite", "ftruncate", "unlink", "link", "posix_fallocate", "utime", "mkdir", "open")
 
 
 class Killed(BaseException):
@@ -85,6 +85,13 @@ class Machine:
         if not fits:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return int(write(descriptor, bytes(content)[:fits]))
+
+    def pwrite(self, descriptor: int, content: bytes, at: int) -> int:
+        pwrite = self._real["pwrite"]
+        if not self.step():
+            return int(pwrite(descriptor, content, at))
+        pwrite(descriptor, content[: self.torn], at)
+        raise Killed
 
     def _stepping(self, name: str) -> Callable[..., Any]:
         real = self._real[name]
@@ -269,8 +276,9 @@ class Crashes(RuleBasedStateMachine):
         finally:
             _lockfile.close_all()
             for path in Path("/dev/shm").glob("jsonl-handler-*.journal"):
-                if str(self.place).encode() in path.read_bytes()[:1024]:
-                    path.unlink()
+                with contextlib.suppress(OSError), open(path, "rb") as file:
+                    if str(self.place).encode() in file.read(1024):
+                        path.unlink()
             shutil.rmtree(self.place)
 
     def _account(self) -> None:
