@@ -162,6 +162,29 @@ class RecordBuffer:
         """Call the writer at once, also out of a pause."""
         self._locked(self._bell.ring, True, True)
 
+    def hurry_within(self, timeout: float) -> None:
+        """The same, unless the lock can't be had for *timeout* seconds."""
+        if self._lock.acquire(timeout=timeout):
+            try:
+                self.hurry()
+            finally:
+                self._lock.release()
+
+    def forsake(self) -> None:
+        """In a forked child: what waits is the parent's, the writer is not there, and whoever waits for it goes on."""
+        if not self._lock._is_owned():  # type: ignore[attr-defined]
+            # Perhaps a thread that is not there either holds it.
+            self._lock = threading.RLock()
+        self._arena, self._spare = (Arena(arena.memory, arena.size) for arena in (self._arena, self._spare))
+        self._arena.begin(self._date.day)
+        self._side.clear()
+        self._losses = Losses()
+        self._frozen = None
+        self._written = 0
+        self._bell.leave()
+        self._waiting.let_in()
+        self._waiting.written(self._generation)
+
     def wait(self, timeout: float | None) -> bool:
         """Rest until a write is due; False when *timeout* seconds passed first. None: until something comes."""
         return not self._locked(self._lie_down, timeout is None) or self._rest(timeout)

@@ -46,7 +46,8 @@ ARROWS: dict[str, set[str]] = {
     "_names": set(),
     "_lockfile": set(),
     "_lineage": set(),
-    "_fork": {"_lineage", "_lockfile"},
+    "_fork": {"_lineage", "_lockfile", "_parking"},
+    "_parking": set(),
     "_session_file": {"_lockfile"},
     "_session": {"_lockfile", "_session_file"},
     "_survey": {"_lockfile", "_names", "_session_file"},
@@ -58,7 +59,7 @@ ARROWS: dict[str, set[str]] = {
     "_own_lines": {"_encoding", "_values"},
     "_worker": set(),
     "_at_exit": set(),
-    "_maintenance": {"_worker"},
+    "_maintenance": {"_parking", "_worker"},
     "_session_files": {
         *("_arena", "_dates", "_lineage", "_lockfile", "_maintenance", "_names", "_outage", "_own_lines", "_segments"),
         *("_session", "_session_file", "_truncation", "_upkeep", "settings"),
@@ -69,7 +70,9 @@ ARROWS: dict[str, set[str]] = {
         *("_arena", "_at_exit", "_dates", "_fork", "_lineage", "_lines", "_session_files", "_session_handler"),
         *("_truncation", "_values", "settings"),
     },
-    "pair": {"_arena", "_buffer", "_door", "_lineage", "_losses", "_values", "_worker"},
+    "pair": {
+        *("_arena", "_buffer", "_door", "_fork", "_lineage", "_losses", "_parking", "_values", "_worker"),
+    },
     "handler": {
         "_at_exit",
         "_buffer",
