@@ -233,6 +233,7 @@ class RecordBuffer:
         timeout = -1 if policy.overflow == "block" else min(policy.overflow_timeout, threading.TIMEOUT_MAX)
         # A signal handler may log while this thread waits below: then the place there is not its own.
         nested = get_ident() in self._waiting.callers
+        waited = False
         try:
             while True:
                 answer = self._locked(self._admit, line, level, created)
@@ -241,7 +242,9 @@ class RecordBuffer:
                 if isinstance(answer, bool):
                     return answer
                 if not answer.acquire(True, timeout):
-                    self._stalled = True
+                    # A writer that is only about to come, as after a fork, is not stuck: it is waited for once more.
+                    self._stalled = waited or not self._bell.expected
+                    waited = True
                 self._waiting.callers.pop(get_ident(), None)
         finally:
             if not nested:
