@@ -81,8 +81,7 @@ def after_fork() -> None:
     try:
         if not _tickets:
             # Maintenance last: whether it begins depends on who else has.
-            for one in sorted(_all(), key=lambda one: one.begins_last):
-                _try(one, one.unpark)
+            _unpark(sorted(_all(), key=lambda one: one.begins_last))
     finally:
         _guard.release()
 
@@ -114,6 +113,16 @@ class _Patience:
 
 def _all() -> list[Parkable]:
     return [one for reference in _threads.valuerefs() if (one := reference()) is not None]
+
+
+def _unpark(rest: list[Parkable]) -> None:
+    for number, one in enumerate(rest, 1):
+        try:
+            _try(one, one.unpark)
+        except BaseException:
+            # Ctrl-C: nobody would come to unpark the others.
+            _unpark(rest[number:])
+            raise
 
 
 def _try(one: Parkable, act: Callable[[], object]) -> None:

@@ -161,8 +161,13 @@ class BatchQueueListener(QueueListener):
     def unpark(self) -> None:
         """Start it again if something waits; if not, the next record does."""
         with self._worker.unpark() as parted:
-            if parted and not self.queue.leave():
-                self._begin()
+            try:
+                if parted and not self.queue.leave():
+                    self._begin()
+            except BaseException:
+                # Ctrl-C: the next record sees to it.
+                self.queue.leave(even_if_full=True)
+                raise
 
     def forsake(self) -> None:
         """In the child: the buffer's writer is not there."""

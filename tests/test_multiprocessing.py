@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import re
+import subprocess
+import sys
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
 from children import run
 from conftest import lines_of, segments_of
+
+import jsonl_handler
 
 METHODS = multiprocessing.get_all_start_methods()
 TASKS = 40
@@ -101,3 +107,20 @@ def test_a_process_pool_executor_keeps_its_records(tmp_path: Path, method: str) 
     """
     run(program(method, body), tmp_path / "logs")
     check(tmp_path / "logs", 1)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_recipe_of_the_tutorial(tmp_path: Path, method: str) -> None:
+    """The tutorial's program keeps all records, however its children are started."""
+    tutorial = Path(__file__).resolve().parent.parent / "docs" / "tutorial.md"
+    blocks = re.findall(r"^```py\n(.*?)^```$", tutorial.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    (recipe,) = [block for block in blocks if "ProcessPoolExecutor" in block]
+    program = tmp_path / "program.py"
+    program.write_text(recipe.replace("get_context()", f"get_context({method!r})"))
+    env = os.environ | {"PYTHONPATH": str(Path(jsonl_handler.__file__).parent.parent), "PYTHONWARNINGS": "ignore"}
+    with open(tmp_path / "output", "w+") as output:
+        command = [sys.executable, program]
+        done = subprocess.run(command, cwd=tmp_path, env=env, stdout=output, stderr=output, timeout=60, check=False)
+        output.seek(0)
+        assert (done.returncode, output.read()) == (0, "")
+    assert sorted(line["number"] for line in lines_of(tmp_path / "logs")) == list(range(100))

@@ -445,6 +445,28 @@ def test_a_pair_joined_by_hand_begins_anew_in_the_child(tmp_path: Path) -> None:
     assert all(line[1] in name for name, lines in names.items() for line in lines)
 
 
+def test_ctrl_c_while_the_threads_come_back(make: Make, monkeypatch: pytest.MonkeyPatch, logs: Path) -> None:
+    """An interrupt after the fork leaves no handler without its writer."""
+    handlers = [make(prefix=f"p{number}", flush_interval=0) for number in range(3)]
+    for handler in handlers:
+        handler.handle(record())
+    before_fork()
+    for handler in handlers:
+        handler.handle(record())
+
+    def interrupt(self: BatchQueueListener) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BatchQueueListener, "_begin", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            after_fork()
+    for handler in handlers:
+        handler.handle(record())
+        assert handler.flush(PATIENCE)
+    assert messages_of(logs) == ["hello"] * 9
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_a_program_that_is_started_inherits_no_file_of_ours(tmp_path: Path) -> None:
     """`subprocess` with `close_fds=False`, while threads log, hands none of our descriptors on."""
