@@ -137,6 +137,25 @@ class RecordBuffer(Stock):
         """Call the writer at once, also out of a pause."""
         self._locked(self._bell.ring, True, True)
 
+    def hurry_within(self, timeout: float) -> None:
+        """The same, unless the lock can't be had for *timeout* seconds."""
+        if self._lock.acquire(timeout=timeout):
+            try:
+                self.hurry()
+            finally:
+                self._lock.release()
+
+    def forsake(self) -> None:
+        """In a forked child: what waits is the parent's, the writer is not there, and whoever waits for it goes on."""
+        if not self._lock._is_owned():  # type: ignore[attr-defined]
+            # Perhaps a thread that is not there either holds it.
+            self._lock = threading.RLock()
+        self._side.clear()
+        self._start_over()
+        self._bell.leave()
+        self._waiting.let_in()
+        self._waiting.written(self._generation)
+
     def wait(self, timeout: float | None) -> bool:
         """Rest until a write is due; False when *timeout* seconds passed first. None: until something comes."""
         return not self._locked(self._lie_down, timeout is None) or self._rest(timeout)
@@ -205,6 +224,7 @@ class RecordBuffer(Stock):
         timeout = -1 if policy.overflow == "block" else min(policy.overflow_timeout, threading.TIMEOUT_MAX)
         # A signal handler may log while this thread waits below: then the place there is not its own.
         nested = get_ident() in self._waiting.callers
+        waited = False
         try:
             while True:
                 answer = self._locked(self._admit, line, level, created)
@@ -213,7 +233,9 @@ class RecordBuffer(Stock):
                 if isinstance(answer, bool):
                     return answer
                 if not answer.acquire(True, timeout):
-                    self._stalled = True
+                    # A writer that is only about to come, as after a fork, is not stuck: it is waited for once more.
+                    self._stalled = waited or not self._bell.expected
+                    waited = True
                 self._waiting.callers.pop(get_ident(), None)
         finally:
             if not nested:

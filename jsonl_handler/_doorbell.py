@@ -45,6 +45,11 @@ class Doorbell:
         """True when no writer is there."""
         return self.writer == _ABSENT
 
+    @property
+    def expected(self) -> bool:
+        """True while a writer is about to come."""
+        return self.writer == _AWAKE and not self.thread
+
     def attend(self, thread: int) -> None:
         """*thread* is the writer from now on; 0 while it is only about to start."""
         self.writer, self.thread, self.wake_at = _AWAKE, thread, NEVER

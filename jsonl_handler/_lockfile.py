@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from jsonl_handler._mounts import kind_of
@@ -19,7 +19,9 @@ SAFE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, 
 
 _STDERR = 2
 
-_open: set[int] = set()
+# What is open, and the names of what is just being opened or closed: a fork may come at that very moment.
+_open: dict[int, str] = {}
+_passing: dict[object, str] = {}
 
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "virtiofs", "ceph", "glusterfs", "lustre", "afs"}
 
@@ -52,28 +54,61 @@ def open_safely(path: Path, flags: int, mode: int = 0o600) -> int:
 
     In a program that was started with one of them closed, whatever writes to its stderr would write to our file.
     """
-    descriptor = os.open(path, flags | SAFE, mode)
-    low = []
-    while descriptor <= _STDERR:
-        low.append(descriptor)
-        descriptor = os.dup(descriptor)
-    for number in low:
-        os.close(number)
-    _open.add(descriptor)
+    with _passing_by(os.fspath(path)) as name:
+        descriptor = os.open(name, flags | SAFE, mode)
+        low = []
+        while descriptor <= _STDERR:
+            low.append(descriptor)
+            descriptor = os.dup(descriptor)
+        for number in low:
+            os.close(number)
+        _open[descriptor] = name
     return descriptor
 
 
 def close(descriptor: int) -> None:
     """Close what `open_safely` opened."""
-    _open.discard(descriptor)
-    os.close(descriptor)
+    name = _open.get(descriptor)
+    if name is None:
+        # A forked child has closed what its parent had open, and the number may be another file's by now.
+        return
+    with _passing_by(name):
+        _open.pop(descriptor, None)
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _passing_by(name: str) -> Iterator[str]:
+    key = object()
+    _passing[key] = name
+    try:
+        yield name
+    finally:
+        _passing.pop(key, None)
 
 
 def close_all() -> None:
     """Close all that is open, in a forked child; the parent's locks stay with the parent."""
-    while _open:
+    numbers = [*_open, *_numbers_of(set(_passing.values()))]
+    _open.clear()
+    _passing.clear()
+    for number in numbers:
         with contextlib.suppress(OSError):
-            os.close(_open.pop())
+            os.close(number)
+
+
+def _numbers_of(names: set[str]) -> list[int]:
+    """The descriptors of files that have one of *names*; none where the system does not tell (see proc(5), fd)."""
+    if not names:
+        return []
+    real = {os.path.join(os.path.realpath(os.path.dirname(name)), os.path.basename(name)) for name in names}
+    found = []
+    with contextlib.suppress(OSError):
+        for number in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                if os.readlink(f"/proc/self/fd/{number}").removesuffix(" (deleted)") in real:
+                    found.append(int(number))
+    return found
 
 
 def is_linked(descriptor: int, path: Path) -> bool:
@@ -116,7 +151,8 @@ def make_private_folder(path: Path) -> None:
 def boot_id() -> str:
     """A text that changes with each start of this machine; empty where there is none."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        # Not as text: that would import a codec, and an import that another thread is in at a fork hangs the child.
+        return Path("/proc/sys/kernel/random/boot_id").read_bytes().decode("ascii").strip()
     except OSError:
         return ""
 

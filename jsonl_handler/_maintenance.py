@@ -6,11 +6,13 @@ It keeps the writer on time: a sweep there made it late, and a healthy disk drop
 from __future__ import annotations
 
 import logging
+import threading
 from _thread import allocate_lock
 from collections.abc import Callable
 from typing import Protocol
 
 from jsonl_handler._clock import monotonic
+from jsonl_handler._parking import park_at_forks
 from jsonl_handler._status import Voice
 from jsonl_handler._worker import Worker
 
@@ -29,6 +31,8 @@ class LookAfter(Protocol):
 class Maintenance:
     """Sweeps when asked and once an hour, and says what the voice has queued."""
 
+    begins_last = True
+
     def __init__(self, voice: Voice, look_after: LookAfter) -> None:
         """*look_after* is given a function that turns true when it should stop, and whether to sweep."""
         self._voice = voice
@@ -37,6 +41,7 @@ class Maintenance:
         self._bell.acquire()
         self._worker = Worker(self._run, "jsonl-handler-maintenance")
         self._sweep_asked = self._recovery_asked = self._stopping = self._losing = False
+        self._next_sweep: float | None = None
         self.loss: Callable[[], tuple[int, str] | None] | None = None
         voice.bell = self.ring
 
@@ -44,8 +49,13 @@ class Maintenance:
         """Start the thread, where one can be started."""
         if not self._worker.running:
             self._stopping = False
-            # Where none can be started (see there), `stop` says what is to be said.
-            self._worker.start()
+            if not self._worker.parked:
+                self._begin()
+
+    def _begin(self) -> None:
+        park_at_forks(self)
+        # Where none can be started (see there), `stop` says what is to be said.
+        self._worker.start()
 
     def ring(self) -> None:
         """Have the thread look round; may be called under any lock and from a signal handler."""
@@ -81,28 +91,64 @@ class Maintenance:
             speak_now(self._voice)
 
     def _run(self) -> None:
-        next_sweep = monotonic() + _HOUR
+        if self._next_sweep is None:
+            self._next_sweep = monotonic() + _HOUR
         patience = _FIRST_WORD
-        while not self._stopping:
-            rang = self._bell.acquire(True, self._longest_rest(patience, next_sweep))
+        while not self._stopping and not self._worker.takes_leave():
+            rang = self._bell.acquire(True, self._longest_rest(patience, self._next_sweep))
             if self._losing and not rang:
                 patience = _NEXT_WORD
                 self._tell_of_loss()
             self._voice.speak()
             # Read anew: another thread may have asked meanwhile.
-            if not self._must_stop() and (self._sweep_asked or monotonic() >= next_sweep):
+            if not self._must_stop() and (self._sweep_asked or monotonic() >= self._next_sweep):
                 self._sweep_asked = self._recovery_asked = False
-                next_sweep = monotonic() + _HOUR
+                self._next_sweep = monotonic() + _HOUR
                 self._do_safely(sweep=True)
+                # One that was stopped for a fork comes again after it.
+                self._sweep_asked = self._sweep_asked or self._worker.parked
             elif not self._must_stop() and self._recovery_asked:
                 self._recovery_asked = False
                 self._do_safely(sweep=False)
+                self._recovery_asked = self._recovery_asked or self._worker.parked
             if not self._losing:
                 patience = _FIRST_WORD
-        self._voice.speak(finally_=True)
+        if self._stopping:
+            self._voice.speak(finally_=True)
 
     def _must_stop(self) -> bool:
-        return self._stopping
+        return self._stopping or self._worker.parked
+
+    # For a fork (see `_parking`).
+
+    @property
+    def voice(self) -> Voice:
+        """Where trouble is told."""
+        return self._voice
+
+    def park(self, timeout: float) -> None:
+        """Ask the thread to end, a sweep in progress too."""
+        self._worker.park()
+        self.ring()
+
+    def wait_parked(self, timeout: float) -> bool:
+        """Wait for its end."""
+        return self._worker.wait_gone(timeout)
+
+    def unpark(self) -> None:
+        """Start it again, unless the program has no other thread: then the next record does.
+
+        3.13 warns of threads that run when these hooks are done, and such a program may fork in peace.
+        """
+        with self._worker.unpark() as parted:
+            if parted:
+                self.ring()
+                if not self._stopping and threading.active_count() > 1:
+                    self._begin()
+
+    def forsake(self) -> None:
+        """In the child: the thread is not there."""
+        self._worker.forsake()
 
     def _longest_rest(self, patience: float, next_sweep: float) -> float:
         if self._losing:

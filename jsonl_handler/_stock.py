@@ -35,19 +35,11 @@ class Stock:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._losses = Losses()
-        self._remarks: list[bytes] = []
-        self._frozen: Batch | None = None
-        self._written = 0
         self._generation = 1
         self._date = OpenDate()
         self._day_start, self._day_end = self._date.start, self._date.end
         self._limit = settings.buffer_limit
-        self.journal = Journal.anonymous(settings.arena_bytes)
-        self._serve(self.journal)
-        self._arena, self._spare = self.journal.arenas
-        self._arena.begin(0)
-        self._set_soft()
+        self._begin()
 
     @property
     def waiting(self) -> bool:
@@ -137,6 +129,22 @@ class Stock:
         self.journal = journal
         self._set_soft()
         return True
+
+    def _begin(self) -> None:
+        self._losses = Losses()
+        self._remarks: list[bytes] = []
+        self._frozen: Batch | None = None
+        self._written = 0
+        self.journal = Journal.anonymous(self.settings.arena_bytes)
+        self._serve(self.journal)
+        self._arena, self._spare = self.journal.arenas
+        self._arena.begin(self._date.day)
+        self._set_soft()
+
+    def _start_over(self) -> None:
+        """In a forked child: what lies here is the parent's, and so is its memory."""
+        self.journal.forsake()
+        self._begin()
 
     def _serve(self, journal: Journal) -> None:
         journal.serve(self._losses, self.settings.max_file_bytes, self.settings.file_mode)

@@ -76,11 +76,11 @@ class JsonlHandler(SessionHandler):
 
     def start_over(self) -> None:
         """In a forked child: forget the parent's session and pending lines; the next record opens a new session."""
-        files = self._files
-        self._buffer.journal.forsake()
-        self._build(
-            RecordBuffer(files.settings), SessionFiles(files.directory, files.prefix, None, files.settings, self)
-        )
+        # Until all is built: where there is no memory for a buffer, the old one must not be used.
+        self._enabled = False
+        old = self._files
+        self._files = files = SessionFiles(old.directory, old.prefix, None, old.settings, self)
+        self._build(RecordBuffer(files.settings), files)
         self._use(self.formatter)
 
     def createLock(self) -> None:

@@ -11,10 +11,12 @@ from typing import Any, Protocol
 from jsonl_handler._arena import Cursor, Marks
 from jsonl_handler._buffer import RecordBuffer
 from jsonl_handler._door import Door
+from jsonl_handler._fork import start_over_in_children
 from jsonl_handler._journal import FRONT_BYTES
 from jsonl_handler._lineage import Lineage
 from jsonl_handler._losses import Loss
 from jsonl_handler._own_lines import about_loss
+from jsonl_handler._parking import park_at_forks
 from jsonl_handler._status import Voice
 from jsonl_handler._stock import Batch
 from jsonl_handler._truncation import fit
@@ -51,6 +53,13 @@ class SessionQueueHandler(QueueHandler):
         self._file_side = file_side
         self._door = Door(queue, self._open, lambda: None)
         super().__init__(queue)  # type: ignore[arg-type]
+        start_over_in_children(self)
+
+    def start_over(self) -> None:
+        """In a forked child: forget the parent's session and pending lines; a listener must be started there."""
+        self._door.lineage = None
+        queue: Any = self.queue
+        queue.forsake()
 
     def createLock(self) -> None:
         """None is needed: the buffer has its own."""
@@ -104,6 +113,7 @@ class BatchQueueListener(QueueListener):
     """
 
     queue: RecordBuffer  # type: ignore[assignment]
+    begins_last = False
 
     def __init__(self, queue: RecordBuffer, *handlers: FileSide, respect_handler_level: bool = False) -> None:
         if len(handlers) != 1:
@@ -118,11 +128,15 @@ class BatchQueueListener(QueueListener):
         self._stopping = False
 
     def start(self) -> bool:  # type: ignore[override]
-        """Start the thread if it does not run; False where none can be started."""
+        """Start the thread if it does not run; False where none can be started, and while the process forks."""
         self._stopping = False
         if self.running:
             return True
+        return not self._worker.parked and self._begin()
+
+    def _begin(self) -> bool:
         self.queue.expect()
+        park_at_forks(self)
         if self._worker.start():
             return True
         self.queue.leave(even_if_full=True)
@@ -133,6 +147,40 @@ class BatchQueueListener(QueueListener):
         """True while the thread is there."""
         return self._worker.running
 
+    # For a fork (see `_parking`).
+
+    @property
+    def voice(self) -> Voice:
+        """Where trouble is told."""
+        return self._file_side.voice
+
+    def park(self, timeout: float) -> None:
+        """Ask the thread to write what waits, once, and to end."""
+        self._worker.park()
+        self.queue.hurry_within(timeout)
+
+    def wait_parked(self, timeout: float) -> bool:
+        """Wait for its end."""
+        return self._worker.wait_gone(timeout)
+
+    def unpark(self) -> None:
+        """Start it again if something waits; if not, the next record does."""
+        with self._worker.unpark() as parted:
+            try:
+                if parted and not self.queue.leave():
+                    self._begin()
+            except BaseException:
+                # Ctrl-C: the next record sees to it.
+                self.queue.leave(even_if_full=True)
+                raise
+
+    def forsake(self) -> None:
+        """In the child: the buffer's writer is not there."""
+        self._worker.forsake()
+        self.queue.forsake()
+
+    # The thread, and those who do its work where there is none.
+
     def hand_to(self, adopt: Callable[[bytes], None]) -> None:
         """Give what waits to another pair, line by line: the session is its own by now."""
         for line in self._take_lines():
@@ -142,7 +190,8 @@ class BatchQueueListener(QueueListener):
         """Write what waits and end the thread; False when that took longer than *timeout* seconds."""
         self._stopping = True
         self.queue.hurry()
-        return self._worker.join(timeout) if self.running else self.drain(timeout)
+        # What waits when the thread ends for a fork is not written.
+        return self._worker.join(timeout) and self.drain(timeout)
 
     def drain(self, patience: float | None = 0.0) -> bool:
         """Write what waits on the calling thread, trying once; False when something is left.
@@ -167,6 +216,9 @@ class BatchQueueListener(QueueListener):
         while True:
             if self._stopping and self.queue.leave():
                 return None
+            if self._worker.parked and not self._stopping:
+                # What waits is written once more before the thread makes way for a fork.
+                return self.queue.take()
             in_time = not block or self._stopping or self.queue.wait(None if resting else interval)
             if self._stopping or self.queue.due or not in_time or not block:
                 batch = self.queue.take()
@@ -183,7 +235,7 @@ class BatchQueueListener(QueueListener):
                 resting = interval == 0
 
     def handle(self, record: Any) -> None:
-        """Write one batch, however long it takes."""
+        """Write one batch, however long it takes; only a fork may come between."""
         if self._work is None:
             self._work = _Work(record, self.queue)
         pause = _FIRST_PAUSE
@@ -191,18 +243,32 @@ class BatchQueueListener(QueueListener):
             with self._consuming:
                 if self._advance():
                     return
+            if self._worker.parked and not self._stopping:
+                return
             self.queue.pause(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 
     def _monitor(self) -> None:
         self.queue.attend()
+        parted = False
         try:
-            while self._serve():
+            while not (parted := self._makes_way()) and self._serve():
                 continue
         finally:
-            self.queue.leave(even_if_full=True)
+            if not parted:
+                self.queue.leave(even_if_full=True)
             if self.on_end is not None:
                 self.on_end()
+
+    def _makes_way(self) -> bool:
+        """True when the thread must end for a fork; callers then wait as for one that is about to start."""
+        if not self._worker.parked or self._stopping:
+            return False
+        self.queue.expect()
+        if self._worker.takes_leave():
+            return True
+        self.queue.attend()
+        return False
 
     def _serve(self) -> bool:
         """Wait for one batch and write it, or go on with one; False when the listener has been stopped."""
@@ -210,7 +276,7 @@ class BatchQueueListener(QueueListener):
             batch = self._work.batch if self._work is not None else self.dequeue(True)
             if batch is not None:
                 self.handle(batch)
-            return batch is not None
+            return batch is not None or not self._stopping
         except Exception as error:
             # The thread must outlive whatever goes wrong, or the buffer would fill and nobody would know.
             self._tell_failure(error)

@@ -50,7 +50,8 @@ ARROWS: dict[str, set[str]] = {
     "_lockfile": {"_mounts"},
     "_journal_file": {"_journal", "_lockfile", "_mounts"},
     "_lineage": set(),
-    "_fork": {"_lineage", "_lockfile"},
+    "_fork": {"_lineage", "_lockfile", "_parking"},
+    "_parking": set(),
     "_session_file": {"_lockfile"},
     "_session": {"_lockfile", "_session_file"},
     "_survey": {"_lockfile", "_names", "_session_file"},
@@ -83,7 +84,7 @@ ARROWS: dict[str, set[str]] = {
     "_outage": set(),
     "_worker": set(),
     "_at_exit": set(),
-    "_maintenance": {"_worker"},
+    "_maintenance": {"_parking", "_worker"},
     "_session_files": {
         *(
             "_arena",
@@ -105,18 +106,8 @@ ARROWS: dict[str, set[str]] = {
         *("_truncation", "_values", "settings"),
     },
     "pair": {
-        *(
-            "_arena",
-            "_buffer",
-            "_door",
-            "_journal",
-            "_lineage",
-            "_losses",
-            "_own_lines",
-            "_stock",
-            "_truncation",
-            "_worker",
-        ),
+        *("_arena", "_buffer", "_door", "_fork", "_journal", "_lineage", "_losses", "_own_lines", "_parking", "_stock"),
+        *("_truncation", "_worker"),
     },
     "handler": {
         "_at_exit",

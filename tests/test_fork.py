@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
-import subprocess
-import sys
-import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from children import run
 from conftest import PATIENCE, lines_of, messages_of, record, segments_of
 
 from jsonl_handler import JsonlHandler
@@ -23,34 +21,6 @@ pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here"),
     pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
 ]
-
-
-def run(script: str, directory: Path) -> None:
-    """Run a program that forks; a child that hangs is ended by the program's own alarm."""
-    prelude = f"""
-        import logging, os, signal, sys, threading, warnings
-        warnings.simplefilter("ignore", DeprecationWarning)
-        from jsonl_handler import JsonlHandler, RotatingSessionJsonlHandler
-        directory = {str(directory)!r}
-        log = logging.getLogger("app")
-        log.setLevel(logging.INFO)
-
-        def in_child(act):
-            child = os.fork()
-            if child == 0:
-                signal.alarm(20)
-                try:
-                    act()
-                    logging.shutdown()
-                finally:
-                    os._exit(0)
-            return child
-    """
-    program = textwrap.dedent(prelude) + textwrap.dedent(script)
-    with open(directory.parent / "output", "w+") as output:
-        done = subprocess.run([sys.executable, "-c", program], stdout=output, stderr=output, timeout=60, check=False)
-        output.seek(0)
-        assert (done.returncode, output.read()) == (0, "")
 
 
 @pytest.mark.parametrize("kind", ["JsonlHandler", "RotatingSessionJsonlHandler"])

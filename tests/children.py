@@ -1,0 +1,54 @@
+"""Programs that fork, run on their own: what hangs there is ended by an alarm, and never keeps a pipe open."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import jsonl_handler
+
+PRELUDE = """
+    import contextlib, logging, os, signal, sys, threading, time, warnings
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from jsonl_handler import JsonlHandler, RotatingSessionJsonlHandler
+    directory = {directory!r}
+    log = logging.getLogger("app")
+    log.setLevel(logging.INFO)
+
+    def in_child(act):
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)
+            try:
+                act()
+                logging.shutdown()
+            except BaseException as error:
+                print(repr(error), file=sys.stderr, flush=True)
+            finally:
+                os._exit(0)
+        return child
+"""
+
+
+def run(script: str, directory: Path, *, limit: float = 60.0) -> None:
+    """Run a program that forks: it must end well, and say nothing."""
+    assert run_and_read(script, directory, limit=limit) == ""
+
+
+def run_and_read(script: str, directory: Path, *, limit: float = 60.0) -> str:
+    """Run a program that forks, which must end well; returns what it and its children said."""
+    program = directory.parent / "program.py"
+    # A file: `spawn` and `forkserver` import it anew.
+    program.write_text(textwrap.dedent(PRELUDE).format(directory=str(directory)) + textwrap.dedent(script))
+    # The package that is tested, also where it is not installed.
+    env = os.environ | {"PYTHONPATH": str(Path(jsonl_handler.__file__).parent.parent)}
+    with open(directory.parent / "output", "w+") as output:
+        command = [sys.executable, program]
+        done = subprocess.run(command, stdout=output, stderr=output, env=env, timeout=limit, check=False)
+        output.seek(0)
+        said = output.read()
+        assert done.returncode == 0, said
+        return said
