@@ -191,7 +191,9 @@ def _write(journal: Journal, writer: SegmentWriter, directory: Path, session_id:
 
     def put(arena: Arena, start: int) -> None:
         write(start, arena.tail, arena)
-        journal.fulfil(arena)
+        # It stays in use, empty: what has no line of its own yet goes with its date.
+        arena.head, arena.count = arena.tail, 0
+        journal.fulfil(None)
 
     if promise.target:
         # The session ended while it wrote.
@@ -201,7 +203,6 @@ def _write(journal: Journal, writer: SegmentWriter, directory: Path, session_id:
         if begun is not None:
             lines += memory[missing:end].count(b"\n")
             put(begun, start)
-            arenas.remove(begun)
         else:
             write(start, end, first)
     elif journal.front:

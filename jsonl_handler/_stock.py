@@ -33,6 +33,14 @@ class Stock:
         "_spare", "_written", "journal", "settings",
     )  # fmt: skip
 
+    journal: Journal
+    _arena: Arena
+    _spare: Arena
+    _frozen: Batch | None
+    _losses: Losses
+    _remarks: list[bytes]
+    _written: int
+
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._generation = 1
@@ -132,8 +140,8 @@ class Stock:
 
     def _begin(self) -> None:
         self._losses = Losses()
-        self._remarks: list[bytes] = []
-        self._frozen: Batch | None = None
+        self._remarks = []
+        self._frozen = None
         self._written = 0
         self.journal = Journal.anonymous(self.settings.arena_bytes)
         self._serve(self.journal)

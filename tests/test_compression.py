@@ -28,7 +28,16 @@ from hypothesis import strategies as st
 from test_retention import Sweeps, names_in, roll
 from test_sessions import answer, program
 
-from jsonl_handler import JsonlHandler, RotatingSessionJsonlHandler, _codec, _compression, _retention, _session, _survey
+from jsonl_handler import (
+    JsonlHandler,
+    RotatingSessionJsonlHandler,
+    _codec,
+    _compression,
+    _retention,
+    _session,
+    _survey,
+    recover,
+)
 from jsonl_handler._compression import CompressionResult, compress, tidy
 from jsonl_handler._names import SegmentName
 from jsonl_handler.errors import ConfigError
@@ -249,8 +258,7 @@ def test_what_a_crashed_session_wrote_last_stays_until_it_has_been_seen_to(home:
     file.write_bytes(content)
     assert run(home) == CompressionResult()
     assert file.read_bytes() == content
-    with _survey.survey(home, "telemetry"):
-        pass
+    recover(home)
     assert run(home).compressed == 1
 
 
@@ -926,8 +934,7 @@ def test_a_kill_at_any_moment_costs_no_line(home: Path, how: str) -> None:
 
 def check_finished(home: Path, how: str, expected: Counter[bytes]) -> None:
     """A later sweep sees to what an interrupted one left."""
-    with _survey.survey(home, "telemetry"):
-        pass
+    recover(home)
     tidy(home, "telemetry", stop=never)
     assert run(home, how).problems == []
     assert Counter(all_lines(home)) == expected

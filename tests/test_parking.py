@@ -395,7 +395,9 @@ def test_a_sweep_that_a_fork_stopped_comes_again(make: Make, monkeypatch: pytest
     sweeps: list[bool] = []
     begun, again = threading.Event(), threading.Event()
 
-    def sweep(stop: Callable[[], bool]) -> None:
+    def look_after(stop: Callable[[], bool], *, sweep: bool) -> None:
+        if not sweep:
+            return
         sweeps.append(True)
         if len(sweeps) > 1:
             again.set()
@@ -404,7 +406,7 @@ def test_a_sweep_that_a_fork_stopped_comes_again(make: Make, monkeypatch: pytest
         while not stop():
             continue
 
-    monkeypatch.setattr(handler._files.maintenance, "_sweep", sweep)
+    monkeypatch.setattr(handler._files.maintenance, "_look_after", look_after)
     handler.handle(record())
     assert begun.wait(PATIENCE)
     before_fork()

@@ -455,22 +455,26 @@ def test_a_session_file_that_can_not_be_removed_names_no_journal(
 def test_a_forked_child_leaves_its_parents_journal_alone(logs: Path, tmp_path: Path) -> None:
     """What a child logs goes into a journal of its own, and what its parent has waiting is there once."""
     after = f"""{RENEWED}
-before = open(f"/dev/shm/{{named}}", "rb").read()
+reader, writer = os.pipe()
 child = os.fork()
 if not child:
     import signal
     signal.alarm(20)
+    os.read(reader, 1)
     for number in range(50):
         log.info(f"child {{number}}")
     handler.flush()
     log.info("child waits")
     os._exit(0)
+# What waited was written before the fork.
+before = open(f"/dev/shm/{{named}}", "rb").read()
+os.write(writer, b".")
 os.waitpid(child, 0)
 if before == open(f"/dev/shm/{{named}}", "rb").read():
     log.info("untouched")
 """
     crash(logs, 3, after=after)
-    assert recover(logs) == 5
+    assert recover(logs) == 2
     found = messages_of(logs)
     assert sorted(found) == sorted(["0", "1", "2", "untouched", "child waits", *(f"child {n}" for n in range(50))])
 
