@@ -427,12 +427,12 @@ def test_a_session_is_claimed_once_by_all_threads(make: Make, logs: Path, monkey
     inside, second, go_on = threading.Event(), threading.Event(), threading.Event()
     real = _session.claim
 
-    def slow(*args: Any) -> SessionFile:
+    def slow(*args: Any, **kwargs: Any) -> SessionFile:
         if inside.is_set():
             second.set()
         inside.set()
         assert go_on.wait(PATIENCE)
-        return real(*args)
+        return real(*args, **kwargs)
 
     monkeypatch.setattr(_session, "claim", slow)
     opening = threading.Thread(target=files.open)
