@@ -28,7 +28,7 @@ class Recovered:
     """What became of one dead session: *lines* were put back.
 
     *gone*: its journal is not there any more, so nobody knows what it held.
-    *refused*: why nothing was touched, in words; a person has to look at it.
+    *refused*: why the rest, or all of it, was not touched, in words.
     """
 
     session: str
@@ -78,6 +78,7 @@ def rescue(directory: Path, path: Path, descriptor: int) -> Recovered:
     """
     named = parse_name(path.name, None)
     session_id = named[1] if named else path.name
+    progress = _Progress()
     try:
         if is_blank(descriptor):
             return Recovered(session_id)
@@ -87,15 +88,23 @@ def rescue(directory: Path, path: Path, descriptor: int) -> Recovered:
         session = SessionFile(path, facts, descriptor)
         journal = _journal_of(facts, os.fstat(descriptor).st_uid)
         gone = journal is None and facts.journal != ""
-        lines = 0 if journal is None else _put_back(journal, session, directory)
+        if journal is not None:
+            _put_back(journal, session, directory, progress)
         session.note(journal="", next_journal="")
         for name in (facts.journal, facts.next_journal):
             _journal_file.remove(name)
-        return Recovered(session_id, lines, gone)
+        return Recovered(session_id, progress.lines, gone)
     except CorruptError as error:
         return Recovered(session_id, refused=f"{error}; it is left as it is")
     except OSError as error:
-        return Recovered(session_id, refused=f"{error}; it is tried again")
+        return Recovered(session_id, progress.lines, refused=f"{error}; it is tried again")
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How many lines were put back, also when an error comes between them."""
+
+    lines: int = 0
 
 
 def _recover(directory: Path, path: Path) -> Recovered | None:
@@ -127,8 +136,8 @@ def _journal_of(facts: Facts, owner: int) -> Journal | None:
     return None
 
 
-def _put_back(journal: Journal, session: SessionFile, directory: Path) -> int:
-    """How many lines were put back; raises `CorruptError` before anything is touched, OSError at any time."""
+def _put_back(journal: Journal, session: SessionFile, directory: Path, progress: _Progress) -> None:
+    """Write what a journal holds; raises `CorruptError` before anything is touched, OSError at any time."""
     facts = session.facts
     _check(journal, facts)
 
@@ -146,21 +155,27 @@ def _put_back(journal: Journal, session: SessionFile, directory: Path) -> int:
         resumes=True,
     )
     try:
-        return _write(journal, writer, directory, facts.session)
+        _write(journal, writer, directory, facts.session, progress)
     finally:
         writer.close()
 
 
-def _write(journal: Journal, writer: SegmentWriter, directory: Path, session_id: str) -> int:
+def _write(journal: Journal, writer: SegmentWriter, directory: Path, session_id: str, progress: _Progress) -> None:
     """Do what the session would have done next, and keep the journal's header true meanwhile."""
     memory, promise, arenas = journal.memory, journal.promise, journal.in_order()
-    lines = 0
 
-    def write(start: int, end: int, arena: Arena) -> None:
-        writer.write_all(memory, Cursor(start, pledge=journal.pledge), end, arena.marks, promise.cap)
+    def write(cursor: Cursor, end: int, arena: Arena) -> None:
+        writer.write_all(memory, cursor, end, arena.marks, promise.cap)
+
+    def write_front(start: int, end: int) -> None:
+        write(Cursor(start, pledge=journal.pledge), end, arenas[0])
 
     def put(arena: Arena, start: int) -> None:
-        write(start, arena.tail, arena)
+        cursor = Cursor(start, pledge=journal.pledge)
+        try:
+            write(cursor, arena.tail, arena)
+        finally:
+            progress.lines += memory[start : cursor.at].count(b"\n")
         journal.fulfil(arena)
         arena.wipe()
 
@@ -170,22 +185,20 @@ def _write(journal: Journal, writer: SegmentWriter, directory: Path, session_id:
         end = journal.front_at + journal.front if begun is None else begun.tail
         missing, start = complete(directory / promise.target, promise.offset, memory, promise.start, end)
         if begun is not None:
-            lines += memory[missing:end].count(b"\n")
+            progress.lines += memory[missing:start].count(b"\n")
             put(begun, start)
             arenas.remove(begun)
         else:
-            write(start, end, arenas[0])
+            write_front(start, end)
     elif journal.front:
-        write(journal.front_at, journal.front_at + journal.front, arenas[0])
+        write_front(journal.front_at, journal.front_at + journal.front)
     loss = journal.owed
     if loss is not None:
         text, fields = about_loss(loss)
         line = fit(own_line(text, session=session_id, **fields), FRONT_BYTES)
-        write(journal.front_at, journal.set_front(line), arenas[0])
+        write_front(journal.front_at, journal.set_front(line))
     for arena in arenas:
-        lines += arena.count
         put(arena, arena.head)
-    return lines
 
 
 def _check(journal: Journal, facts: Facts) -> None:

@@ -141,6 +141,9 @@ class SessionFiles:
                 segments = self._ensure_session(cursor)
                 segments.write_all(lines, cursor, end, marks, self.settings.max_file_bytes)
             except OSError as error:
+                if self.closing and self._segments is not None:
+                    # This attempt may have been the last one: half a line is cut now.
+                    self._segments.close()
                 self.outage.note(error, self.path)
                 return False
             self.batches += 1

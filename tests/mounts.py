@@ -24,14 +24,19 @@ needs_mounts = pytest.mark.skipif(
 )
 
 
-def in_private_mounts(script: str, directory: Path, timeout: float = 60) -> str:
-    """Run a program that may mount on *directory*; nobody else sees it, and it ends with the program."""
+def in_private_mounts(script: str, directory: Path, *arguments: str, timeout: float = 60) -> str:
+    """Run a program that may mount below *directory*; nobody else sees it, and it ends with the program.
+
+    The program has `small_disks` at hand.
+    """
+    paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
-        ["unshare", "-m", sys.executable, "-c", script, str(directory)],
+        ["unshare", "-m", sys.executable, "-c", script, str(directory), *arguments],
         capture_output=True,
         text=True,
         timeout=timeout,
         check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
