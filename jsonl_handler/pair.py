@@ -110,6 +110,7 @@ class BatchQueueListener(QueueListener):
         super().__init__(queue, *handlers, respect_handler_level=respect_handler_level)  # type: ignore[arg-type]
         self.on_end: Callable[[], None] | None = None
         self.on_settled: Callable[[], None] | None = None
+        self.on_stop: Callable[[], None] | None = None
         self._file_side = handlers[0]
         self._consuming = threading.Lock()
         self._worker = Worker(self._monitor, "jsonl-handler-writer")
@@ -164,6 +165,9 @@ class BatchQueueListener(QueueListener):
         interval = self.queue.settings.flush_interval
         resting = interval == 0
         while True:
+            if self._stopping and not self.queue.waiting and self.on_stop is not None:
+                # While there still is a writer: what comes meanwhile is written after it.
+                self.on_stop()
             if self._stopping and self.queue.leave():
                 return None
             in_time = not block or self._stopping or self.queue.wait(None if resting else interval)

@@ -5,37 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from mounts import in_private_mounts, needs_mounts
+from mounts import PRELUDE, in_private_mounts, needs_mounts
 
 pytestmark = [pytest.mark.mount, needs_mounts]
 
 KINDS = ["tmpfs", "ext4"]
-
-PRELUDE = """
-import json, logging, os, signal, subprocess, sys, threading, time
-from pathlib import Path
-from jsonl_handler import JsonlHandler, recover
-from small_disks import fill, frozen, lines_in, mount, wait_until
-
-class Told(logging.Handler):
-    def __init__(self):
-        super().__init__()
-        self.texts = []
-    def emit(self, record):
-        self.texts.append(record.getMessage())
-    def about(self, word):
-        return [text for text in self.texts if word in text]
-
-told = Told()
-logging.getLogger("jsonl_handler").addHandler(told)
-logging.getLogger("jsonl_handler").propagate = False
-log = logging.getLogger("app")
-log.setLevel(logging.INFO)
-log.propagate = False
-
-def numbers_in(place):
-    return [line["number"] for line in lines_in(place) if "number" in line]
-"""
 
 
 @pytest.mark.parametrize("kind", KINDS)
