@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import mmap
+import signal
+import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import lines_of, rounds
 
-from jsonl_handler import RecordBuffer, Settings
+from jsonl_handler import RecordBuffer, Settings, recover
 from jsonl_handler._journal import Journal, size_of
 
 pytestmark = pytest.mark.untraced
@@ -129,3 +134,78 @@ def test_a_nested_record_anywhere_in_an_append(filled: int) -> None:
         if not more:
             return
     raise AssertionError("there is no end of it")
+
+
+STORM = """
+import faulthandler, gc, json, logging, os, signal, sys, time
+from jsonl_handler import JsonlHandler
+
+seconds, settings = float(sys.argv[2]), json.loads(sys.argv[3])
+# Not a signal: whoever hangs in a lock would not see it.
+faulthandler.dump_traceback_later(seconds + 40, exit=True)
+handler = JsonlHandler(sys.argv[1], session_id="storm", **settings)
+log = logging.Logger("app", logging.INFO)
+log.addHandler(handler)
+counts = {"loop": 0, "signal": 0, "del": 0}
+
+def say(who):
+    number = counts[who]
+    counts[who] += 1
+    log.info("record", extra={"who": who, "number": number})
+
+class Dying:
+    def __init__(self):
+        self.cycle = self
+    def __del__(self):
+        say("del")
+
+signal.signal(signal.SIGALRM, lambda number, frame: say("signal"))
+say("loop")
+gc.set_threshold(1)
+signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+until = time.monotonic() + seconds
+while time.monotonic() < until:
+    Dying()
+    say("loop")
+signal.setitimer(signal.ITIMER_REAL, 0)
+gc.set_threshold(700)
+gc.collect()
+stats = handler.stats()
+assert stats.accepted == stats.written + stats.dropped + stats.pending == sum(counts.values()), (stats, counts)
+print(json.dumps(counts), flush=True)
+if sys.argv[4] == "kill":
+    os.kill(os.getpid(), signal.SIGKILL)
+assert handler.flush(20)
+assert handler.stats().dropped == stats.dropped
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", ["close", "kill"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param({}, id="default"),
+        pytest.param({"flush_interval": 0.001, "max_file_bytes": 50_000, "buffer_bytes": 65536}, id="rotation"),
+        pytest.param({"overflow_timeout": 0.0, "buffer_limit": 20, "max_file_bytes": 20_000}, id="overflow"),
+    ],
+)
+def test_a_storm_of_signals_and_finalizers(tmp_path: Path, settings: dict[str, object], ending: str) -> None:
+    """A timer of 1 kHz, and a finalizer in each turn, log into a tight loop: no deadlock, each record is there once."""
+    seconds = rounds(1, 20)
+    done = subprocess.run(
+        [sys.executable, "-c", STORM, str(tmp_path), str(seconds), json.dumps(settings), ending],
+        capture_output=True,
+        timeout=seconds + 60,
+        check=False,
+    )
+    assert done.returncode == (-signal.SIGKILL if ending == "kill" else 0), done.stderr.decode()
+    recover(tmp_path)
+    counts = json.loads(done.stdout)
+    assert min(counts.values()) > 20 * seconds
+    lines = lines_of(tmp_path)
+    found = Counter((line["who"], line["number"]) for line in lines if "who" in line)
+    told = sum(line.get("dropped", 0) for line in lines)
+    assert set(found.values()) == {1}
+    assert len(found) + told == sum(counts.values())
+    assert told == 0 or "overflow_timeout" in settings
