@@ -69,12 +69,12 @@ class Arena:
 
     def mark(self, day: int) -> None:
         """Lines appended from here on belong to *day*."""
-        if self.marks[-1][0] == self.tail:
-            self.marks.pop()
-        if len(self.marks) == MOST_MARKS:
+        kept = self.marks[:-1] if self.marks[-1][0] == self.tail else self.marks
+        if len(kept) == MOST_MARKS:
             # The clock has jumped sixteen times since the last write: what comes goes with the date before.
             return
-        self.marks.append((self.tail, day))
+        # In one step: an interrupt must not leave an arena without any.
+        self.marks = [*kept, (self.tail, day)]
         self.publish()
 
     def second(self) -> int:
@@ -88,8 +88,7 @@ class Arena:
         if self.count:
             self.publish()
         else:
-            self.marks = [(self.base, self.marks[-1][1])]
-            self._move_to_base(0)
+            self._move_to_base(0, [(self.base, self.marks[-1][1])])
 
     def has_room(self, size: int) -> bool:
         """True when *size* bytes fit, if need be after the lines moved to the front.
@@ -104,8 +103,7 @@ class Arena:
             return False
         self.memory[self.base : self.base + live] = self.memory[self.head : self.tail]
         gone = self.head - self.base
-        self.marks = [(max(self.base, offset - gone), day) for offset, day in self.marks]
-        self._move_to_base(live)
+        self._move_to_base(live, [(max(self.base, offset - gone), day) for offset, day in self.marks])
         return True
 
     def forget(self) -> None:
@@ -113,16 +111,32 @@ class Arena:
         self.live = False
         self.publish()
 
-    def wipe(self, start: int = -1) -> None:
-        """Make all bytes 0 again, from *start* to where lines were."""
-        start = self.base if start < 0 else start
-        if self.wipes and start < self.tail:
-            self.memory[start : self.tail] = bytes(self.tail - start)
+    def wipe(self) -> None:
+        """Make all bytes 0 again where lines were."""
+        self._wipe(self.base, self.tail)
 
-    def _move_to_base(self, live: int) -> None:
-        # First where the lines end, then zeros behind them, then "they end at the first zero" again.
-        self.head, self.limit = self.base, self.base + live
+    def _wipe(self, start: int, stop: int) -> None:
+        if self.wipes and start < stop:
+            self.memory[start:stop] = bytes(stop - start)
+
+    def _move_to_base(self, live: int, marks: Marks) -> None:
+        end, before = self.base + live, self.tail
+        # No call stands between these four: an interrupt can't part them.
+        self.marks = marks
+        self.head = self.base
+        self.tail = end
+        self.limit = end
+        try:
+            self._publish_end(end, before)
+        except BaseException:
+            # Ctrl-C: half done it would be wrong for whoever comes after a crash, done again it is not.
+            self._publish_end(end, before)
+            raise
+
+    def _publish_end(self, end: int, before: int) -> None:
+        """First where the lines end, then zeros behind them, then "they end at the first zero" again."""
+        self.limit = end
         self.publish()
-        self.wipe(self.limit)
-        self.tail, self.limit = self.limit, NO_LIMIT
+        self._wipe(end, before)
+        self.limit = NO_LIMIT
         self.publish()

@@ -89,7 +89,12 @@ class RecordBuffer(Stock):
 
     def lose(self, reason: str) -> None:
         """Count one record that was accepted but could not be kept."""
-        self._locked(self._lose, reason)
+        with self._lock:
+            if self._inside:
+                # This very thread is inside already, further up its own stack.
+                self._drop(reason)
+            else:
+                self._locked(self._lose, reason)
 
     def on_loss(self, alarm: Callable[[], None]) -> None:
         """Have *alarm* called, under the lock, when a burst of loss begins."""

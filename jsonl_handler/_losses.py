@@ -38,7 +38,10 @@ class Losses:
         """The burst that a drop of now belongs to; the caller counts it there and in `dropped`."""
         moment = now()
         if self.present is None:
-            self.present = Loss(reason, moment, moment)
+            fresh = Loss(reason, moment, moment)
+            # Asked again: an interrupt may have dropped a record meanwhile, and begun the burst.
+            if self.present is None:
+                self.present = fresh
             if self.alarm is not None:
                 self.alarm()
         self.present.last = moment

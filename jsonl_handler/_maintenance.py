@@ -40,7 +40,7 @@ class Maintenance:
         self._bell = allocate_lock()
         self._bell.acquire()
         self._worker = Worker(self._run, "jsonl-handler-maintenance")
-        self._sweep_asked = self._recovery_asked = self._stopping = self._losing = False
+        self._sweep_asked = self._recovery_asked = self._stopping = self._losing = self._busy = False
         self._next_sweep: float | None = None
         self.loss: Callable[[], tuple[int, str] | None] | None = None
         voice.bell = self.ring
@@ -79,6 +79,13 @@ class Maintenance:
         """Have the directory swept soon."""
         self._sweep_asked = True
         self.ring()
+
+    def halt(self) -> None:
+        """End what it does with the files, and let it go; for the writer, which has to end the session."""
+        self._stopping = True
+        self.ring()
+        if self._busy:
+            self._worker.join(_PATIENCE)
 
     def stop(self) -> None:
         """End the thread, a sweep in progress too, and say what is left to say."""
@@ -166,10 +173,12 @@ class Maintenance:
             self._voice.tell("loss", f"{count} records dropped so far: {reason}, and it lasts", count=count)
 
     def _do_safely(self, *, sweep: bool) -> None:
+        self._busy = True
         try:
             self._look_after(self._must_stop, sweep=sweep)
         except Exception as error:
             self._voice.tell("sweep", f"{'retention' if sweep else 'recovery'} could not run: {error!r}")
+        self._busy = False
         self._voice.speak()
 
 

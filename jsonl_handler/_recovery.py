@@ -40,7 +40,7 @@ class Recovered:
     """What became of one dead session: *lines* were put back.
 
     *gone*: its journal is not there any more, so nobody knows what it held.
-    *refused*: why nothing was touched, in words; a person has to look at it.
+    *refused*: why the rest, or all of it, was not touched, in words.
     """
 
     session: str
@@ -91,6 +91,7 @@ def rescue(directory: Path, path: Path, descriptor: int) -> Recovered:
     """
     named = parse_name(path.name, None)
     session_id = named[1] if named else path.name
+    progress = _Progress()
     try:
         if is_blank(descriptor):
             return Recovered(session_id)
@@ -108,17 +109,25 @@ def rescue(directory: Path, path: Path, descriptor: int) -> Recovered:
             if journal is None and last is not None:
                 journal = last.journal
             session = SessionFile(path, facts, descriptor)
-            lines = 0 if journal is None else _put_back(journal, session, directory)
+            if journal is not None:
+                _put_back(journal, session, directory, progress)
             session.note(journal="", next_journal="")
             for file in (following, last):
                 if file is not None:
                     file.remove()
-        return Recovered(session_id, lines, journal is None and facts.journal != "")
+        return Recovered(session_id, progress.lines, journal is None and facts.journal != "")
     except CorruptError as error:
         return Recovered(session_id, refused=f"{error}; it is left as it is")
     except Exception as error:
         # Whatever it is, the other sessions, and the handler that asks, must not suffer from it.
-        return Recovered(session_id, refused=f"{error!r}; it is tried again")
+        return Recovered(session_id, progress.lines, refused=f"{error!r}; it is tried again")
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How many lines were put back, also when an error comes between them."""
+
+    lines: int = 0
 
 
 def _recover(directory: Path, path: Path) -> Recovered | None:
@@ -154,8 +163,8 @@ def _find(name: str, path: Path, descriptor: int, opened: contextlib.ExitStack) 
     return file
 
 
-def _put_back(journal: Journal, session: SessionFile, directory: Path) -> int:
-    """How many lines were put back; raises `CorruptError` before anything is touched, OSError at any time."""
+def _put_back(journal: Journal, session: SessionFile, directory: Path, progress: _Progress) -> None:
+    """Write what a journal holds; raises `CorruptError` before anything is touched, OSError at any time."""
     facts = session.facts
     check(journal, facts)
 
@@ -173,24 +182,31 @@ def _put_back(journal: Journal, session: SessionFile, directory: Path) -> int:
         resumes=True,
     )
     try:
-        return _write(journal, writer, directory, facts.session)
+        _write(journal, writer, directory, facts.session, progress)
     finally:
         writer.close()
 
 
-def _write(journal: Journal, writer: SegmentWriter, directory: Path, session_id: str) -> int:
+def _write(journal: Journal, writer: SegmentWriter, directory: Path, session_id: str, progress: _Progress) -> None:
     """Do what the session would have done next, and keep the journal's header true meanwhile."""
     memory, promise, arenas = journal.memory, journal.promise, journal.in_order()
     if not arenas:
         # Whoever was here before had ended it all but for the session file.
-        return 0
-    first, lines = arenas[0], 0
+        return
+    first = arenas[0]
 
-    def write(start: int, end: int, arena: Arena) -> None:
-        writer.write_all(memory, Cursor(start, pledge=journal.pledge), end, arena.marks, promise.cap)
+    def write(cursor: Cursor, end: int, arena: Arena) -> None:
+        writer.write_all(memory, cursor, end, arena.marks, promise.cap)
+
+    def write_front(start: int, end: int) -> None:
+        write(Cursor(start, pledge=journal.pledge), end, first)
 
     def put(arena: Arena, start: int) -> None:
-        write(start, arena.tail, arena)
+        cursor = Cursor(start, pledge=journal.pledge)
+        try:
+            write(cursor, arena.tail, arena)
+        finally:
+            progress.lines += memory[start : cursor.at].count(b"\n")
         # It stays in use, empty: what has no line of its own yet goes with its date.
         arena.head, arena.count = arena.tail, 0
         journal.fulfil(None)
@@ -201,20 +217,18 @@ def _write(journal: Journal, writer: SegmentWriter, directory: Path, session_id:
         end = journal.front_at + journal.front if begun is None else begun.tail
         missing, start = complete(directory / promise.target, promise.offset, memory, promise.start, end)
         if begun is not None:
-            lines += memory[missing:end].count(b"\n")
+            progress.lines += memory[missing:start].count(b"\n")
             put(begun, start)
         else:
-            write(start, end, first)
+            write_front(start, end)
     elif journal.front:
-        write(journal.front_at, journal.front_at + journal.front, first)
+        write_front(journal.front_at, journal.front_at + journal.front)
     loss = journal.owed
     if loss is not None:
         # Before the front is used again: else a part of the new line would pass for the old one's rest.
         journal.fulfil(None)
         text, fields = about_loss(loss)
         line = fit(own_line(text, session=session_id, **fields), FRONT_BYTES)
-        write(journal.front_at, journal.set_front(line), first)
+        write_front(journal.front_at, journal.set_front(line))
     for arena in arenas:
-        lines += arena.count
         put(arena, arena.head)
-    return lines

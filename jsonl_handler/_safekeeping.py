@@ -67,6 +67,10 @@ class Safekeeping:
         if file is not None:
             file.touch()
 
+    def let_go(self) -> None:
+        """The session file is about to be removed: what comes from now on would not be found."""
+        self._named = False
+
     def end(self) -> None:
         """The session has ended cleanly: nothing waits, and its file is gone."""
         file, self._file = self._file, None

@@ -141,6 +141,9 @@ class SessionFiles:
                 segments = self._ensure_session(cursor)
                 segments.write_all(lines, cursor, end, marks, self.settings.max_file_bytes)
             except OSError as error:
+                if self.closing and self._segments is not None:
+                    # This attempt may have been the last one: half a line is cut now.
+                    self._segments.close()
                 self.outage.note(error, self.path)
                 return False
             self.batches += 1
@@ -198,6 +201,15 @@ class SessionFiles:
             last_error=self.outage.last_error,
         )
 
+    def end_if_closing(self) -> None:
+        """End the session on the disk, if that has been asked for.
+
+        On the writer's thread: a disk that is stuck holds up that one, and not who closes.
+        """
+        if self.closing:
+            with self._lock:
+                self._end()
+
     def close(self, *, hand_over: bool = True) -> None:
         """End the session cleanly; the next handler of this directory may go on with it."""
         self.closing = True
@@ -205,19 +217,7 @@ class SessionFiles:
         self.maintenance.stop()
         self._end_for_all()
         with self._lock:
-            self._drop_segments()
-            session = self._session
-            if session is not None:
-                self.upkeep.sweep_a_little()
-                self._session = None
-                try:
-                    try:
-                        session.release()
-                    finally:
-                        if self._safekeeping is not None:
-                            self._safekeeping.end()
-                except OSError as error:
-                    self.voice.tell("disk", f"{session.path} could not be removed: {error}")
+            self._end()
             if hand_over and self.lineage is not None and not _lineage.is_lost(self.lineage, self._owner):
                 _lineage.leave(self._key(), self.lineage)
         self.maintenance.stop()
@@ -242,6 +242,27 @@ class SessionFiles:
             self._claim()
         assert self._segments is not None
         return self._segments
+
+    def _end(self) -> None:
+        self._drop_segments()
+        session = self._session
+        if session is None:
+            return
+        self.upkeep.sweep_a_little()
+        keeper = self._safekeeping
+        try:
+            if keeper is not None:
+                keeper.let_go()
+            try:
+                session.release()
+            finally:
+                if keeper is not None:
+                    keeper.end()
+        except OSError as error:
+            self.voice.tell("disk", f"{session.path} could not be removed: {error}")
+        finally:
+            # Only now: who finds none would wait for the lock to claim one.
+            self._session = None
 
     def _take_over(self) -> None:
         """Have a closed handler that was logged to again give up the session that is ours now."""

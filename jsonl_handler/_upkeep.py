@@ -53,7 +53,7 @@ class Upkeep:
         self._voice.tell("recovery", text, level=logging.INFO if harmless else logging.WARNING)
         if outcome.refused:
             self._refused.add(text)
-        elif self.remark is not None:
+        if self.remark is not None and (outcome.lines or outcome.gone):
             fields: dict[str, object] = {"recovered": outcome.lines, "ended_session": outcome.session}
             # Somebody who adds up the losses must see that here an unknown number is missing.
             self.remark(text, {**fields, "dropped": None} if outcome.gone else fields)

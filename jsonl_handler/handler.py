@@ -21,6 +21,8 @@ from jsonl_handler._status import Stats
 from jsonl_handler.pair import BatchQueueListener
 from jsonl_handler.settings import Settings, without_memory
 
+_MOMENT = 1.0
+
 
 class JsonlHandler(SessionHandler):
     """Writes each record as one JSON line into files that belong to this process's session alone.
@@ -71,6 +73,7 @@ class JsonlHandler(SessionHandler):
         buffer.on_loss(files.maintenance.alarm)
         self._listener.on_end = self._writer_ended
         self._listener.on_settled = files.tend
+        self._listener.on_stop = self._end_session
         files.keep_safe(buffer)
         files.remark = buffer.remark
 
@@ -194,7 +197,10 @@ class JsonlHandler(SessionHandler):
         try:
             self._files.closing = True
             self._door.lineage = None
-            if self._listener.stop(self._patience(None)):
+            if self._listener.stop(self._patience(None)) or (
+                # All is written, and only the session has to be ended.
+                not self._buffer.waiting and self._listener.stop(_MOMENT)
+            ):
                 # What was recovered until now is told in the stream.
                 self._files.maintenance.stop()
                 self._listener.drain()
@@ -203,7 +209,8 @@ class JsonlHandler(SessionHandler):
                 # The writer is stuck in a write. The session stays its own: nobody may go on with it.
                 self._abandoned = True
                 pending = self._buffer.counts()[2]
-                self._files.give_up(f"{pending} records could not be written within close_timeout")
+                what = f"{pending} records could not be written" if pending else "the session could not be ended"
+                self._files.give_up(f"{what} within close_timeout")
             self._closed_once = True
         finally:
             self._opening.release()
@@ -281,6 +288,13 @@ class JsonlHandler(SessionHandler):
             # One of another kind, which takes no lines.
             self._files.start_anew()
         return self
+
+    def _end_session(self) -> None:
+        """The writer is about to go, and nothing waits."""
+        # What was recovered until now is told in the stream.
+        self._files.maintenance.halt()
+        if not self._buffer.waiting:
+            self._files.end_if_closing()
 
     def _writer_ended(self) -> None:
         # On the writer's thread: `close` waits for that, but no longer than it may.

@@ -121,6 +121,7 @@ class BatchQueueListener(QueueListener):
         super().__init__(queue, *handlers, respect_handler_level=respect_handler_level)  # type: ignore[arg-type]
         self.on_end: Callable[[], None] | None = None
         self.on_settled: Callable[[], None] | None = None
+        self.on_stop: Callable[[], None] | None = None
         self._file_side = handlers[0]
         self._consuming = threading.Lock()
         self._worker = Worker(self._monitor, "jsonl-handler-writer")
@@ -214,6 +215,9 @@ class BatchQueueListener(QueueListener):
         interval = self.queue.settings.flush_interval
         resting = interval == 0
         while True:
+            if self._stopping and not self.queue.waiting and self.on_stop is not None:
+                # While there still is a writer: what comes meanwhile is written after it.
+                self.on_stop()
             if self._stopping and self.queue.leave():
                 return None
             if self._worker.parked and not self._stopping:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import logging.config
+import os
 import subprocess
 import sys
 import textwrap
@@ -324,6 +325,34 @@ def test_children_of_multiprocessing_that_configure_logging_lose_nothing(
     assert done.returncode == 0, done.stderr
     assert sorted(line["number"] for line in lines_of(tmp_path / "logs")) == list(range(20))
     assert list((tmp_path / "logs" / ".jsonl-handler").glob("*.session")) == []
+
+
+def test_close_is_bounded_where_only_the_session_has_to_be_ended(
+    make: Make, logs: Path, notices: Notices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All is written, and the disk stands still while the session file is removed: a later record is kept too."""
+    asked, go_on, unlink = threading.Event(), threading.Event(), os.unlink
+
+    def stuck(path: Any, **options: Any) -> None:
+        if str(path).endswith(".session"):
+            asked.set()
+            assert go_on.wait(PATIENCE)
+        unlink(path, **options)
+
+    monkeypatch.setattr(os, "unlink", stuck)
+    monkeypatch.setattr("jsonl_handler.handler._MOMENT", 0.1)
+    handler = make(close_timeout=0.1)
+    handler.handle(record("before"))
+    assert handler.flush(PATIENCE)
+    handler.close()
+    assert asked.is_set()
+    assert "the session could not be ended within close_timeout" in notices.wait_for("close_timeout")
+    handler.handle(record("late"))
+    # If the process ended now, nobody would find the journal once the session file is gone.
+    assert not handler.stats().crash_safe
+    go_on.set()
+    assert handler.flush(PATIENCE)
+    assert messages_of(logs) == ["before", "late"]
 
 
 def test_an_exit_on_a_full_disk_waits_once(make: Make, disk: Disk) -> None:

@@ -15,6 +15,7 @@ import pytest
 from conftest import PATIENCE, Disk, Notices, lines_of, messages_of, record
 
 from jsonl_handler import JsonlFormatter, JsonlHandler
+from jsonl_handler._losses import Loss
 
 Make = Callable[..., JsonlHandler]
 
@@ -281,6 +282,38 @@ def test_a_stats_call_from_a_signal_handler_returns(make: Make) -> None:
     assert answers == [1, False]
     assert handler.flush(PATIENCE)
     assert handler.stats().written == 2
+
+
+def test_a_record_that_can_not_be_kept_is_counted_in_an_interrupt_too(make: Make, logs: Path) -> None:
+    """A signal handler whose record fails in a filter, in the middle of a logging call, is no silent loss."""
+    handler = make()
+    handler.handle(record())
+    handler.addFilter(lambda entry: bool(1 / len(entry.getMessage())))
+    handler._buffer._locked(lambda: handler.handle(record("")))
+    assert handler.flush(PATIENCE)
+    assert handler.stats().dropped == 1
+    assert [line["dropped"] for line in lines_of(logs) if "dropped" in line] == [1]
+
+
+def test_a_burst_of_loss_that_begins_twice_is_told_whole(
+    make: Make, logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Records dropped by an interrupt, in the very moment when the first drop is being noted, are told too."""
+    handler = make()
+    handler.handle(record())
+    nested = iter([True])
+
+    def interrupted(*args: Any) -> Loss:
+        made = Loss(*args)
+        if next(nested, False):
+            handler._buffer.lose("in an interrupt")
+        return made
+
+    monkeypatch.setattr("jsonl_handler._losses.Loss", interrupted)
+    handler._buffer.lose("a test")
+    assert handler.flush(PATIENCE)
+    assert handler.stats().dropped == 2
+    assert [line["dropped"] for line in lines_of(logs) if "dropped" in line] == [2]
 
 
 def test_threads_that_wait_are_all_woken(make: Make, disk: Disk, logs: Path) -> None:

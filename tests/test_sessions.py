@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import logging
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PATIENCE, Notices, lines_of, messages_of, record, segments_of
+from conftest import PATIENCE, Notices, lines_of, messages_of, record, rounds, segments_of
 
 from jsonl_handler import JsonlHandler, RotatingSessionJsonlHandler, _session, _survey
 from jsonl_handler._arena import Cursor
@@ -249,7 +250,6 @@ if sys.argv[3] == "linkless":
         raise PermissionError(1, "Operation not permitted")
     os.link = refuse
 directory, until = Path(sys.argv[1]), time.monotonic() + float(sys.argv[2])
-witness = directory / "owner"
 owned = 0
 print("ready", flush=True)
 sys.stdin.readline()
@@ -258,27 +258,53 @@ while time.monotonic() < until:
         session = _session.claim(directory, "t", "x")
     except _session.TakenError:
         continue
-    # Two owners at a time: the second finds the witness of the first.
+    # Two owners at a time: the second finds the witness of the first. (A session file that somebody
+    # removed is nobody's name any more; the next one is another file.)
+    witness = directory / f"owner-{os.fstat(session._descriptor).st_ino}"
     os.close(os.open(witness, os.O_CREAT | os.O_EXCL))
     owned += 1
     os.unlink(witness)
-    session.release()
+    if sys.argv[3] == "removed" and owned % 2:
+        # As after a crash.
+        os.close(session._descriptor)
+    else:
+        session.release()
 print(owned, flush=True)
 """
 
 
-@pytest.mark.parametrize("kind", ["links", "linkless"])
+REMOVE = """
+import contextlib, os, sys, time
+print("ready", flush=True)
+sys.stdin.readline()
+until = time.monotonic() + float(sys.argv[2])
+while time.monotonic() < until:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(sys.argv[1] + "/.jsonl-handler/t-x.session")
+print("done", flush=True)
+"""
+
+
+@pytest.mark.parametrize("kind", ["links", "linkless", "removed"])
 def test_claim_and_release_race(tmp_path: Path, kind: str) -> None:
-    """Two processes that claim and release one name for a while: never both own it, and both do get it."""
-    with program(RACE, tmp_path, 1.5, kind) as one, program(RACE, tmp_path, 1.5, kind) as other:
-        for child in (one, other):
+    """Two processes that claim and release one name for a while: never both own it, and both do get it.
+
+    Nor where every other time one crashes instead, and a third one removes whatever it finds.
+    """
+    seconds = rounds(1, 5)
+    with contextlib.ExitStack() as opened:
+        scripts = [RACE, RACE] + [REMOVE] * (kind == "removed")
+        children = [opened.enter_context(program(script, tmp_path, seconds, kind)) for script in scripts]
+        for child in children:
             assert answer(child) == "ready"
-        for child in (one, other):
+        for child in children:
             nod(child)
-        counts = [answer(one), answer(other)]
-        assert [child.wait(PATIENCE) for child in (one, other)] == [0, 0]
-    assert all(int(count) > 10 for count in counts), counts
-    assert list((tmp_path / ".jsonl-handler").iterdir()) == []
+        counts = [answer(child) for child in children]
+        assert [child.wait(PATIENCE) for child in children] == [0] * len(children)
+    assert all(int(count) > 10 for count in counts[:2]), counts
+    left = [path.name for path in (tmp_path / ".jsonl-handler").iterdir()]
+    # The last one may have crashed.
+    assert left == [] or (kind == "removed" and left == ["t-x.session"])
 
 
 def test_claim_crash_and_claim_race(tmp_path: Path) -> None:

@@ -1,0 +1,211 @@
+"""Interrupts anywhere: an exception or a nested record in the middle of any step leaves buffer and journal right."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import lines_of, rounds
+
+from jsonl_handler import RecordBuffer, Settings, recover
+from jsonl_handler._journal import Journal, size_of
+
+pytestmark = pytest.mark.untraced
+
+CREATED = 1_800_000_000.0
+
+
+def line_of(number: int) -> bytes:
+    """A line of some 3,000 bytes: ten of them fill an arena."""
+    return json.dumps({"number": number, "fill": "x" * 3000}).encode() + b"\n"
+
+
+def numbers(content: bytes) -> list[int]:
+    """What lines say that must be whole."""
+    assert content == b"" or content.endswith(b"\n")
+    return [json.loads(line)["number"] for line in content.splitlines()]
+
+
+class Kept:
+    """A buffer over a journal that is no file, so that what a crash would leave can be looked at."""
+
+    def __init__(self, filled: int) -> None:
+        settings = Settings(buffer_limit=20, buffer_bytes=65536, overflow_timeout=0.0)
+        self.buffer = RecordBuffer(settings)
+        self.memory = mmap.mmap(-1, size_of(settings.arena_bytes))
+        assert self.buffer.move(Journal.begin(self.memory, settings.arena_bytes, "owner"))
+        self.next = 0
+        for _ in range(filled):
+            self.append()
+
+    def append(self) -> None:
+        number, self.next = self.next, self.next + 1
+        self.buffer.append(line_of(number), 20, CREATED)
+
+    def waiting(self) -> list[int]:
+        arena = self.buffer._arena
+        found = numbers(bytes(arena.memory[arena.head : arena.tail]))
+        assert len(found) == arena.count
+        return found
+
+    def left_by_a_crash(self) -> list[int]:
+        copy = mmap.mmap(-1, len(self.memory))
+        copy[:] = self.memory[:]
+        journal = Journal.parse(copy)
+        assert journal is not None
+        return [number for arena in journal.in_order() for number in numbers(bytes(copy[arena.head : arena.tail]))]
+
+    def check(self) -> None:
+        """All that waits would be found after a crash, once, and beside it only what was just dropped or begun."""
+        waiting, found = self.waiting(), self.left_by_a_crash()
+        assert len(set(found)) == len(found), found
+        assert set(waiting) <= set(found), (waiting, found)
+
+
+def at_event(number: int, act: Callable[[], Any], interrupt: Callable[[], None]) -> bool:
+    """Run *act*, and *interrupt* at the nth place where the interpreter may do so; False when there are fewer."""
+    left = number
+    done = False
+
+    def profile(frame: Any, event: str, argument: object) -> None:
+        nonlocal left, done
+        inside = "jsonl_handler" in frame.f_code.co_filename or event.startswith("c_")
+        if not inside or event not in ("call", "c_return") or done:
+            return
+        left -= 1
+        if left < 0:
+            done = True
+            interrupt()
+
+    sys.setprofile(profile)
+    try:
+        act()
+    finally:
+        sys.setprofile(None)
+    return done
+
+
+def stop_here() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("filled", [0, 9, 10, 14])
+def test_ctrl_c_anywhere_in_an_append(filled: int) -> None:
+    """Where lines are dropped and moved, too: what waits stays whole and would be found after a crash."""
+    for number in range(1000):
+        kept = Kept(filled)
+        try:
+            more = at_event(number, kept.append, stop_here)
+        except KeyboardInterrupt:
+            more = True
+        kept.check()
+        for later in range(25):
+            kept.append()
+            # The first few, and once everything has been moved again.
+            if later < 3 or later == 24:
+                kept.check()
+        if not more:
+            return
+    raise AssertionError("there is no end of it")
+
+
+@pytest.mark.parametrize("filled", [0, 9, 10, 14])
+def test_a_nested_record_anywhere_in_an_append(filled: int) -> None:
+    """A signal handler that logs there: its record is kept too, or counted as dropped."""
+    for number in range(1000):
+        kept = Kept(filled)
+        more = at_event(number, kept.append, kept.append)
+        kept.check()
+        written, dropped, pending = kept.buffer.counts()
+        assert (written, dropped + pending) == (0, kept.next)
+        for later in range(25):
+            kept.append()
+            # The first few, and once everything has been moved again.
+            if later < 3 or later == 24:
+                kept.check()
+        if not more:
+            return
+    raise AssertionError("there is no end of it")
+
+
+STORM = """
+import faulthandler, gc, json, logging, os, signal, sys, time
+from jsonl_handler import JsonlHandler
+
+seconds, settings = float(sys.argv[2]), json.loads(sys.argv[3])
+# Not a signal: whoever hangs in a lock would not see it.
+faulthandler.dump_traceback_later(seconds + 40, exit=True)
+handler = JsonlHandler(sys.argv[1], session_id="storm", **settings)
+log = logging.Logger("app", logging.INFO)
+log.addHandler(handler)
+counts = {"loop": 0, "signal": 0, "del": 0}
+
+def say(who):
+    number = counts[who]
+    counts[who] += 1
+    log.info("record", extra={"who": who, "number": number})
+
+class Dying:
+    def __init__(self):
+        self.cycle = self
+    def __del__(self):
+        say("del")
+
+signal.signal(signal.SIGALRM, lambda number, frame: say("signal"))
+say("loop")
+gc.set_threshold(1)
+signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+until = time.monotonic() + seconds
+while time.monotonic() < until:
+    Dying()
+    say("loop")
+signal.setitimer(signal.ITIMER_REAL, 0)
+gc.set_threshold(700)
+gc.collect()
+stats = handler.stats()
+assert stats.accepted == stats.written + stats.dropped + stats.pending == sum(counts.values()), (stats, counts)
+print(json.dumps(counts), flush=True)
+if sys.argv[4] == "kill":
+    os.kill(os.getpid(), signal.SIGKILL)
+assert handler.flush(20)
+assert handler.stats().dropped == stats.dropped
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", ["close", "kill"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param({}, id="default"),
+        pytest.param({"flush_interval": 0.001, "max_file_bytes": 50_000, "buffer_bytes": 65536}, id="rotation"),
+        pytest.param({"overflow_timeout": 0.0, "buffer_limit": 20, "max_file_bytes": 20_000}, id="overflow"),
+    ],
+)
+def test_a_storm_of_signals_and_finalizers(tmp_path: Path, settings: dict[str, object], ending: str) -> None:
+    """A timer of 1 kHz, and a finalizer in each turn, log into a tight loop: no deadlock, each record is there once."""
+    seconds = rounds(1, 20)
+    done = subprocess.run(
+        [sys.executable, "-c", STORM, str(tmp_path), str(seconds), json.dumps(settings), ending],
+        capture_output=True,
+        timeout=seconds + 60,
+        check=False,
+    )
+    assert done.returncode == (-signal.SIGKILL if ending == "kill" else 0), done.stderr.decode()
+    recover(tmp_path)
+    counts = json.loads(done.stdout)
+    assert min(counts.values()) > 20 * seconds
+    lines = lines_of(tmp_path)
+    found = Counter((line["who"], line["number"]) for line in lines if "who" in line)
+    told = sum(line.get("dropped", 0) for line in lines)
+    assert set(found.values()) == {1}
+    assert len(found) + told == sum(counts.values())
+    assert told == 0 or "overflow_timeout" in settings
