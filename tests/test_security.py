@@ -336,7 +336,9 @@ def test_a_refused_session_stops_no_other(planted: Crashed, logs: Path, notices:
     crash(logs, 3, session_id="zzz")
     path, _ = planted.plant(logs, os.urandom(len(planted.journal)))
     before = path.read_bytes()
-    assert recover(logs) == 6
+    # The second program may have recovered what the first one left.
+    assert recover(logs) in {3, 6}
+    assert sorted(messages_of(logs)) == sorted(["0", "1", "2"] * 2 + ["1", "2"])
     assert session_files(logs) == [path]
     assert path.read_bytes() == before
 
