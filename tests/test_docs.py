@@ -122,3 +122,19 @@ def test_no_page_names_a_folder_of_one_machine() -> None:
     texts = [page.read_text(encoding="utf-8") for page in PAGES]
 
     assert not [text for text in texts if re.search(r"(?<![\w./])/(home|root|work|Users)/", text)]
+
+
+def test_the_tests_that_the_docs_name_are_there() -> None:
+    """`docs/reliability.md` names no test that does not exist."""
+    text = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    files = re.findall(r"`(test_\w+\.py)`", text)
+    assert files
+    for file in files:
+        assert (ROOT / "tests" / file).exists(), file
+    rows = [line for line in text.splitlines() if line.startswith("|") and "`test_" in line]
+    for row in rows:
+        sources = "".join(
+            (ROOT / "tests" / file).read_text(encoding="utf-8") for file in re.findall(r"`(test_\w+\.py)`", row)
+        )
+        for name in re.findall(r"`(test_\w+)`", row):
+            assert f"def {name}(" in sources, name
