@@ -22,6 +22,7 @@ SHM = Path("/dev/shm")
 CHILD = """
     import json, logging, os, signal, sys, time
     from jsonl_handler import JsonlHandler
+    from jsonl_handler._doorbell import Writer
 
     directory, count, options = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
     before, after = options.pop("before", ""), options.pop("after", "")
@@ -30,6 +31,14 @@ CHILD = """
     log = logging.getLogger("app")
     log.setLevel(logging.INFO)
     log.addHandler(handler)
+
+    def settle():
+        # What is logged after that waits.
+        handler.flush()
+        bell = handler._buffer._bell
+        while bell.writer != Writer.WAITING or bell.urgent:
+            time.sleep(0.001)
+
     exec(before)
     for number in range(count):
         log.info(f"{number}")

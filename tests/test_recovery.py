@@ -268,7 +268,7 @@ def test_cap_and_mode_are_kept(logs: Path) -> None:
 
 def test_a_session_that_starts_again_goes_on(logs: Path, make: Make) -> None:
     """A session that is asked for by name again goes on in its segment, behind what was recovered."""
-    crash(logs, 3, session_id="same", before="log.error('written'); handler.flush()")
+    crash(logs, 3, session_id="same", before="log.error('written'); settle()")
     handler = make(session_id="same")
     handler.handle(record("new"))
     handler.close()
@@ -314,7 +314,7 @@ def test_a_session_that_is_being_recovered_can_be_had(logs: Path, make: Make, mo
 
 def test_retention_waits_for_recovery(logs: Path) -> None:
     """A crashed session's last segment is not deleted before it is recovered."""
-    crash(logs, 3, session_id="dead", before="log.error('written'); handler.flush()")
+    crash(logs, 3, session_id="dead", before="log.error('written'); settle()")
     (segment,) = segments_of(logs)
     os.utime(segment, (1.0, 1.0))
     limits = _retention.Limits(max_age_days=1.0, max_files=1)
@@ -336,10 +336,10 @@ named = json.load(open(path))["journal"]
 def test_a_journal_that_is_removed_is_made_anew(logs: Path) -> None:
     """A writer whose journal was removed makes a new one, and is as safe as before."""
     after = f"""{RENEWED}
-handler.flush()
+settle()
 os.unlink(f"/dev/shm/{{named}}")
 log.info("noticed")
-handler.flush()
+settle()
 while json.load(open(path))["journal"] == named or not handler.stats().crash_safe:
     time.sleep(0.001)
 for number in range(3, 6):
@@ -394,7 +394,7 @@ def test_a_session_that_is_removed_is_claimed_again(removed: str, logs: Path) ->
     remove = "os.unlink(path)" if removed == "session file" else "import shutil; shutil.rmtree(directory)"
     after = f"""{RENEWED}
 {remove}
-handler.flush()
+settle()
 for number in range(3, 6):
     log.info(f"{{number}}")
 """

@@ -34,7 +34,7 @@ ARENA = 1 << 15
 def crashed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crashed]:
     """A session that was killed: two records are in a segment, 40 in its journal."""
     logs = tmp_path_factory.mktemp("template") / "logs"
-    crash(logs, 40, before="log.error('1'); log.error('2'); handler.flush()", session_id="dead", buffer_bytes=2 * ARENA)
+    crash(logs, 40, before="log.error('1'); log.error('2'); settle()", session_id="dead", buffer_bytes=2 * ARENA)
     left = Crashed(logs)
     yield left
     for path in session_files(logs):
@@ -413,7 +413,7 @@ def test_a_linked_segment_is_not_followed(exists: bool, logs: Path, tmp_path: Pa
 @tmpfs
 def test_recovery_does_not_follow_a_linked_segment(logs: Path, tmp_path: Path) -> None:
     """A link at the name of the segment that a crashed session wrote is not followed."""
-    crash(logs, 3, before="log.error('first'); handler.flush()", session_id="dead")
+    crash(logs, 3, before="log.error('first'); settle()", session_id="dead")
     target = tmp_path / "target"
     target.write_text("precious\n")
     (segment,) = segments_of(logs)
