@@ -121,18 +121,24 @@ def recover_while_killed(directory: Path, choice: random.Random, kills: int) -> 
 
 
 def assert_all_there(directory: Path, reported: set[bytes]) -> None:
-    """Each reported record is there exactly once, each line is whole and valid, nobody is waiting to be recovered."""
+    """Each reported record is there exactly once, each line is whole and valid, nobody is waiting to be recovered.
+
+    On a machine that is so busy that records are dropped, as many may be missing as the stream tells of.
+    """
     found: Counter[bytes] = Counter()
+    told = 0
     for path in segments_of(directory):
         content = path.read_bytes()
         assert content == b"" or content.endswith(b"\n"), f"{path} ends in the middle of a line"
         for line in content.splitlines():
             fields = parse_strictly(line)
+            told += fields.get("dropped") or 0
             if "by" in fields:
                 found[b"%d %d %d" % (fields["by"], fields["worker"], fields["number"])] += 1
     twice = [key for key, count in found.items() if count > 1]
     assert not twice, f"twice: {len(twice)}, such as {twice[:3]}"
     missing = reported - found.keys()
-    assert not missing, f"of {len(reported)} missing: {len(missing)}, such as {sorted(missing)[:3]}"
+    what = f"of {len(reported)} missing: {len(missing)}, such as {sorted(missing)[:3]}; told of {told}"
+    assert len(missing) <= told, what
     left = [name for name in os.listdir(directory / ".jsonl-handler") if re.search(r"\.session$", name)]
     assert not left
