@@ -87,6 +87,11 @@ class RecordBuffer(Stock):
         """True while something is to be written: lines, or that lines were lost."""
         return bool(self._side) or super().waiting
 
+    @property
+    def aside(self) -> bool:
+        """True while lines lie outside of the arenas: an interrupt has left them there, and there is no room."""
+        return bool(self._side)
+
     def lose(self, reason: str) -> None:
         """Count one record that was accepted but could not be kept."""
         with self._lock:
@@ -262,12 +267,16 @@ class RecordBuffer(Stock):
         if self._may_wait(me):
             self._bell.ring(True)
             return self._waiting.for_room(me)
+        return self._put(line, level) if self._make_room(line) else self._bell.absent
+
+    def _make_room(self, line: bytes) -> bool:
+        """Drop what the policy says; False when that is *line* itself."""
         if self.settings.overflow == "drop_newest":
             self._drop(_FULL)
-            return self._bell.absent
+            return False
         while self._arena.count and not self._has_room(line):
             self._drop_oldest(_FULL)
-        return self._put(line, level)
+        return True
 
     def _put(self, line: bytes, level: int) -> bool:
         self._add(line)
@@ -289,13 +298,22 @@ class RecordBuffer(Stock):
             line, level, created = self._side[0]
             if not self._day_start <= created < self._day_end:
                 self._turn_date(created)
-            if not self._has_room(line):
-                return
+            kept = self._has_room(line)
+            if not kept:
+                if self._may_hope():
+                    return
+                # It must not stay here, where a crash would take it along.
+                kept = self._make_room(line)
             self._side.popleft()
-            self._put(line, level)
+            if kept:
+                self._put(line, level)
 
     def _may_wait(self, me: int) -> bool:
-        if self._bell.absent or me == self._bell.thread:
+        return me != self._bell.thread and self._may_hope()
+
+    def _may_hope(self) -> bool:
+        """True while the writer may still make room in time."""
+        if self._bell.absent:
             return False
         policy = self.settings
         return policy.overflow == "block" or (policy.overflow_timeout > 0 and not self._stalled)
@@ -320,7 +338,8 @@ class RecordBuffer(Stock):
         if not self.waiting:
             return True
         only_frozen = not (self._arena.count or self._side or self._losses.present or self._remarks)
-        waiter = self._waiting.for_batch(self._generation - only_frozen)
+        # What lies aside comes with the batch after the next.
+        waiter = self._waiting.for_batch(self._generation - only_frozen + bool(self._side))
         self._bell.ring(True, True)
         return waiter
 
@@ -358,3 +377,5 @@ class RecordBuffer(Stock):
         if self._frozen is batch:
             self._frozen = None
         self._waiting.written(batch.generation)
+        if self._waiting.flushes:
+            self._bell.ring(True)

@@ -19,6 +19,9 @@ from jsonl_handler.settings import Settings
 class Movable(Protocol):
     """What has its lines in the memory of a journal, and can go on in another one's."""
 
+    @property
+    def aside(self) -> bool: ...
+
     def move(self, journal: Journal) -> bool: ...
 
 
@@ -35,7 +38,7 @@ class Safekeeping:
     @property
     def crash_safe(self) -> bool:
         """True while what waits in the buffer would be found after a crash."""
-        return self._file is not None and self._named
+        return self._file is not None and self._named and not self._buffer.aside
 
     @property
     def name(self) -> str:

@@ -43,6 +43,8 @@ CHILD = """
         jsonl_handler.pair._LONGEST_PAUSE = 0.004
     ending = options.pop("ending", None)
     after = options.pop("after", 0)
+    # What is accepted is then there: nothing is dropped on a machine that is too busy for the writer.
+    options.setdefault("overflow", "block")
     handler = JsonlHandler(directory, **options)
     log = logging.getLogger("app")
     log.setLevel(logging.INFO)
@@ -133,7 +135,10 @@ def recover_while_killed(directory: Path, choice: random.Random, kills: int) -> 
 
 
 def assert_all_there(directory: Path, reported: set[bytes]) -> None:
-    """Each reported record is there once or told as dropped, each line is whole, nobody waits to be recovered."""
+    """Each reported record is there exactly once, each line is whole and valid, nobody is waiting to be recovered.
+
+    On a machine that is so busy that records are dropped, as many may be missing as the stream tells of.
+    """
     found: Counter[bytes] = Counter()
     told = 0
     for path in segments_of(directory):
@@ -147,7 +152,7 @@ def assert_all_there(directory: Path, reported: set[bytes]) -> None:
     twice = [key for key, count in found.items() if count > 1]
     assert not twice, f"twice: {len(twice)}, such as {twice[:3]}"
     missing = reported - found.keys()
-    # On a busy machine a writer may be late for longer than callers wait; then the policy drops, and says so.
-    assert len(missing) <= told, f"of {len(reported)} missing: {len(missing)}, such as {sorted(missing)[:3]}"
+    what = f"of {len(reported)} missing: {len(missing)}, such as {sorted(missing)[:3]}; told of {told}"
+    assert len(missing) <= told, what
     left = [name for name in os.listdir(directory / ".jsonl-handler") if re.search(r"\.session$", name)]
     assert not left

@@ -124,6 +124,7 @@ def test_a_nested_record_anywhere_in_an_append(filled: int) -> None:
         kept = Kept(filled)
         more = at_event(number, kept.append, kept.append)
         kept.check()
+        assert not kept.buffer.aside
         written, dropped, pending = kept.buffer.counts()
         assert (written, dropped + pending) == (0, kept.next)
         for later in range(25):
@@ -169,11 +170,17 @@ while time.monotonic() < until:
     say("loop")
 signal.setitimer(signal.ITIMER_REAL, 0)
 gc.set_threshold(700)
-gc.collect()
+while counts["del"] < counts["loop"] - 1:
+    # The writer may be in the middle of a collection, which runs finalizers on its thread.
+    gc.collect()
+    time.sleep(0.001)
 stats = handler.stats()
 assert stats.accepted == stats.written + stats.dropped + stats.pending == sum(counts.values()), (stats, counts)
 print(json.dumps(counts), flush=True)
 if sys.argv[4] == "kill":
+    while not handler.stats().crash_safe:
+        # Records of an interrupt wait for room in the journal.
+        time.sleep(0.001)
     os.kill(os.getpid(), signal.SIGKILL)
 assert handler.flush(20)
 assert handler.stats().dropped == stats.dropped
@@ -208,4 +215,3 @@ def test_a_storm_of_signals_and_finalizers(tmp_path: Path, settings: dict[str, o
     told = sum(line.get("dropped", 0) for line in lines)
     assert set(found.values()) == {1}
     assert len(found) + told == sum(counts.values())
-    assert told == 0 or "overflow_timeout" in settings

@@ -32,9 +32,10 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 SETTINGS = [
-    pytest.param({}, id="default"),
+    pytest.param({}, id="plain"),
+    pytest.param({"overflow": "drop_oldest"}, id="dropping"),
     pytest.param({"max_file_bytes": 4096, "flush_interval": 0.001, "buffer_bytes": 65536}, id="rotation"),
-    pytest.param({"disk": 40, "overflow": "block", "flush_interval": 0.001, "max_file_bytes": 20_000}, id="full-disk"),
+    pytest.param({"disk": 40, "flush_interval": 0.001, "max_file_bytes": 20_000}, id="full-disk"),
     pytest.param({"session_id": "same", "max_file_bytes": 100_000}, id="resumed"),
 ]
 

@@ -158,6 +158,21 @@ def test_a_tight_loop_on_a_healthy_disk_drops_nothing(make: Make, healthy: Path,
     handler.close()
 
 
+def test_what_an_interrupt_leaves_aside_is_not_called_safe(stuck: Make, disk: Disk, logs: Path) -> None:
+    """A record of a signal handler that finds no room waits outside of the journal, and `crash_safe` says so."""
+    handler = stuck(overflow="block")
+    safe = handler.stats().crash_safe
+    for number in range(10):
+        handler.handle(record(str(number)))
+    handler._buffer._locked(lambda: handler.handle(record("aside")))
+    assert handler.stats().pending == 12
+    assert not handler.stats().crash_safe
+    disk.release()
+    assert handler.flush(PATIENCE)
+    assert handler.stats().crash_safe == safe
+    assert messages_of(logs)[-1] == "aside"
+
+
 def test_a_long_outage_keeps_telling(stuck: Make, notices: Notices, monkeypatch: pytest.MonkeyPatch) -> None:
     """While records are dropped and the writer does not move, the loss so far is told again and again."""
     monkeypatch.setattr("jsonl_handler._maintenance._FIRST_WORD", 0.01)
