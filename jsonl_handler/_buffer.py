@@ -19,6 +19,8 @@ from jsonl_handler._waiting import Waiting
 from jsonl_handler.settings import Settings
 
 _FULL = "the buffer was full"
+# Half a second, by default: no caller waits longer than a second.
+_MOST_WAITS = 5
 _NESTED = "too many records in an interrupt"
 
 
@@ -30,7 +32,7 @@ class RecordBuffer(Stock):
     the lock is re-entrant, and a flag tells such a call to put its line aside.
     """
 
-    __slots__ = ("_batch_size", "_bell", "_flush_level", "_inside", "_lock", "_side", "_stalled", "_waiting")
+    __slots__ = ("_batch_size", "_bell", "_flush_level", "_inside", "_lock", "_side", "_stalled", "_steps", "_waiting")
 
     def __init__(self, settings: Settings | None = None) -> None:
         settings = settings or Settings()
@@ -41,6 +43,8 @@ class RecordBuffer(Stock):
         self._waiting = Waiting()
         self._bell = Doorbell()
         self._stalled = False
+        # How far the writer has come, in steps: who waits for it sees whether it moves.
+        self._steps = 0
         self._batch_size = settings.flush_batch_size if settings.flush_interval else 1
         self._flush_level = NEVER if settings.flush_level is None else settings.flush_level
 
@@ -186,15 +190,18 @@ class RecordBuffer(Stock):
 
     def put_front(self, line: bytes) -> int | None:
         """Keep a line of the package itself in front of the batch that was taken; where it ends in the memory."""
+        self._steps += 1
         end: int | None = self._locked(self.journal.set_front, line)
         return end
 
     def pledge(self, target: str, offset: int, start: int, cap: int, mode: int) -> None:
         """Note where what lies at *start* is about to be written, for whoever comes after a crash."""
+        self._steps += 1
         self._locked(self.journal.pledge, target, offset, start, cap, mode)
 
     def done(self, batch: Batch) -> None:
         """All of *batch* is written."""
+        self._steps += 1
         self._locked(self._count_written, batch)
         # Nobody else touches a frozen arena: the lock is not held for it.
         batch.arena.wipe()
@@ -234,7 +241,7 @@ class RecordBuffer(Stock):
         timeout = -1 if policy.overflow == "block" else min(policy.overflow_timeout, threading.TIMEOUT_MAX)
         # A signal handler may log while this thread waits below: then the place there is not its own.
         nested = get_ident() in self._waiting.callers
-        waited = False
+        waits = 0
         try:
             while True:
                 answer = self._locked(self._admit, line, level, created)
@@ -242,10 +249,13 @@ class RecordBuffer(Stock):
                     return self._put_aside(line, level, created)
                 if isinstance(answer, bool):
                     return answer
+                steps = self._steps
                 if not answer.acquire(True, timeout):
-                    # A writer that is only about to come, as after a fork, is not stuck: it is waited for once more.
-                    self._stalled = waited or not self._bell.expected
-                    waited = True
+                    # A writer that is only about to come, as after a fork, is not stuck, and neither is one that
+                    # has got on meanwhile: on a machine with more to do than it can, it is slow, not the disk.
+                    waits += 1
+                    most = _MOST_WAITS if self._steps != steps else 1 + self._bell.expected
+                    self._stalled = waits >= most
                 self._waiting.callers.pop(get_ident(), None)
         finally:
             if not nested:
@@ -367,7 +377,8 @@ class RecordBuffer(Stock):
 
     def _swap(self) -> Batch | None:
         batch = super()._swap()
-        self._bell.urgent = False
+        # Who was in a hurry until now is served by this attempt; if it fails, it is not cut short for him again.
+        self._bell.urgent = self._bell.hurried = False
         if batch is not None:
             self._stalled = False
             self._waiting.let_in()

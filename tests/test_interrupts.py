@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import mmap
 import signal
@@ -85,11 +86,15 @@ def at_event(number: int, act: Callable[[], Any], interrupt: Callable[[], None])
             done = True
             interrupt()
 
+    # Not within somebody else's finalizer.
+    gc.collect()
+    gc.disable()
     sys.setprofile(profile)
     try:
         act()
     finally:
         sys.setprofile(None)
+        gc.enable()
     return done
 
 

@@ -105,7 +105,7 @@ def test_the_count_of_a_loss_is_right_when_writes_fail_meanwhile(
     stats = handler.stats()
     assert stats.dropped == 34
     assert stats.written == 15
-    assert stats.write_errors >= 2
+    assert stats.write_errors >= 1
     assert sum(line.get("dropped", 0) for line in lines_of(logs)) == 34
     assert len(messages_of(logs)) == 15
 
