@@ -50,6 +50,18 @@ else:
     ORJSON_ENCODER = _by_orjson
 
 
+def encode_native(fields: dict[str, Any]) -> bytes | None:
+    """One line of *fields*, whose values are plain; None where that needs more care."""
+    try:
+        if ORJSON_ENCODER is not None:
+            return orjson.dumps(fields, None, orjson.OPT_APPEND_NEWLINE)
+        if _TEXT.issuperset(map(type, fields)):
+            return f"{json_text(fields)}\n".encode()
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        pass  # a key that is no text, a lone surrogate, NaN, an integer over 64 bits
+    return None
+
+
 def choose_encoder(name: str | None = None) -> Encoder:
     """The encoder named `"orjson"` or `"json"`; without a name the fastest that is installed."""
     if name not in (None, "json", "orjson"):

@@ -11,7 +11,8 @@ from typing import Any, TypeAlias
 
 from pythonjsonlogger.core import BaseJsonFormatter
 
-from jsonl_handler._encoding import checked_line, encode_line, foreign_line
+from jsonl_handler._common import common_fields
+from jsonl_handler._encoding import checked_line, encode_line, encode_native, foreign_line
 from jsonl_handler._values import describe, free_name, object_of, text, timestamp_text
 from jsonl_handler.formatter import DEFAULT, JsonlFormatter, overrides, rescued
 
@@ -25,7 +26,7 @@ def line_encoder(formatter: logging.Formatter | None) -> LineEncoder:
     becomes the one field `message`. Without a formatter it is `JsonlFormatter()`.
     """
     if formatter is None:
-        return DEFAULT.encode
+        return _encode_by_default
     if isinstance(formatter, JsonlFormatter):
         if overrides(formatter, "encode"):
             return _checked(formatter)
@@ -69,6 +70,17 @@ def encode_event(
     for name, value in own.items():
         fields[free_name(name, fields, taken)] = value
     return encode_line(fields)
+
+
+def _encode_by_default(record: logging.LogRecord, session: str | None, seq: int | None) -> bytes:
+    try:
+        fields = common_fields(record, session, seq)
+        line = encode_native(fields) if fields is not None else None
+        if line is not None:
+            return line
+    except Exception:
+        pass  # a template that its arguments don't fit: the long way says so
+    return DEFAULT.encode(record, session, seq)
 
 
 def _checked(formatter: JsonlFormatter) -> LineEncoder:

@@ -63,6 +63,7 @@ class JsonlHandler(SessionHandler):
         self._buffer = buffer
         self._listener = BatchQueueListener(buffer, files)
         self._door = Door(buffer, self._open, self._attend)
+        self._accept = self._door.accept
         self._opening = threading.RLock()
         self._early: deque[logging.LogRecord] = deque()
         self._enabled = files.settings.enabled
@@ -104,6 +105,9 @@ class JsonlHandler(SessionHandler):
     def handle(self, record: logging.LogRecord) -> Any:
         """Filter a record and accept it; never raises an `Exception`."""
         try:
+            if self._enabled and not self.filters:
+                self._accept(record)
+                return record
             if not self._enabled:
                 return False
             if self.filters:

@@ -15,8 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from jsonl_handler import _encoding
+from jsonl_handler._common import common_fields
 from jsonl_handler._encoding import Encoder, choose_encoder
-from jsonl_handler._lines import encode_event
+from jsonl_handler._lines import encode_event, line_encoder
 from jsonl_handler.formatter import JsonlFormatter
 
 orjson = pytest.importorskip("orjson")
@@ -346,3 +348,48 @@ def test_a_deep_line_can_be_read_back() -> None:
         record = make("x", (), {"deep": nested(levels, 2)})
 
         assert written(record, NATIVE) == written(record, STDLIB)
+
+
+@st.composite
+def common_records(draw: st.DrawFn) -> logging.LogRecord:
+    """Records as most programs make them, and what comes near to that."""
+    plain = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), anything)
+    names = st.sampled_from(["a", "timestamp", "level", "logger", "session", "seq", "exception", "taskName", "\ud800"])
+    extra = draw(st.dictionaries(st.one_of(names, st.text(), st.integers()), plain, max_size=6))
+    record = make(draw(st.one_of(st.text(), anything)), draw(st.sampled_from([(), (5,), ("a", 2)])), extra)
+    if draw(st.booleans()):
+        # As a console handler in front leaves it.
+        record.message, record.asctime = "left", "now"
+    attributes = record.__dict__
+    for name in draw(st.sets(st.sampled_from([*attributes]), max_size=2)):
+        # A filter removes one, gives it another place, or another value.
+        kept = attributes.pop(name)
+        how = draw(st.integers(0, 2))
+        if how:
+            attributes[name] = kept if how == 1 else draw(plain)
+    return record
+
+
+@many
+@given(common_records())
+def test_the_short_way_and_the_general_way_write_the_same(record: logging.LogRecord) -> None:
+    """The line of a record does not depend on which way it went."""
+    line = line_encoder(None)(record, "1a2b3c4d", 17)
+
+    assert line == JsonlFormatter().encode(record, "1a2b3c4d", 17)
+    with pytest.MonkeyPatch.context() as without_orjson:
+        without_orjson.setattr(_encoding, "ORJSON_ENCODER", None)
+        line = line_encoder(None)(record, "1a2b3c4d", 17)
+    assert strict(line) == written(record, STDLIB)
+
+
+def test_what_most_programs_log_goes_the_short_way() -> None:
+    """A text, arguments, plain extras, and what a console handler in front leaves: all of that is common."""
+    record = make("%s of %d", ("one", 2), {"a": 1, "b": "x", "c": 1.5, "d": None, "e": True})
+    assert common_fields(record, "1a2b3c4d", 17) is not None
+    logging.Formatter("%(asctime)s %(message)s").format(record)
+
+    fields = common_fields(record, "1a2b3c4d", 17)
+
+    assert fields == JsonlFormatter()._default_fields(record, record.__dict__, "1a2b3c4d", 17)
+    assert list(fields or ()) == ["timestamp", "level", "logger", "message", "session", "seq", *"abcde"]
