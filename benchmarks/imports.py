@@ -19,7 +19,7 @@ sys.path.append({root!r})
 import time
 begun = time.perf_counter()
 import logging.handlers
-import pythonjsonlogger.json
+import pythonjsonlogger
 base = time.perf_counter()
 import jsonl_handler
 done = time.perf_counter()

@@ -69,7 +69,7 @@ def cases(benchmark: str, plan: Plan) -> list[Case]:
         case "cost":
             return [Case("cost", tuple(CONTENDERS))]
         case "latency":
-            paced = {"measure": "latency", "share": 0.1}
+            paced: dict[str, Any] = {"measure": "latency", "share": 0.1}
             return [
                 Case("steady", PACED, **paced),
                 Case("rotation", PACED, whole=False, place=_SMALL_FILES, **paced),

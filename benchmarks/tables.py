@@ -48,7 +48,7 @@ def ratios(rows: Sequence[Row], case: str, contender: str, key: str) -> list[flo
 
 
 def _per_record(row: Row, key: str) -> float:
-    return float(row[key]) / row["n"]
+    return float(row[key]) / int(row["n"])
 
 
 def _good(rows: Iterable[Row], case: str, contender: str) -> list[Row]:

