@@ -39,7 +39,10 @@ def problem_of(
 
 
 def _miscounted(expected: int, records: int, told: int, counts: dict[str, Any] | None, *, whole: bool) -> Iterator[str]:
-    if records > expected or (whole and records < expected):
+    dropped = counts["dropped"] if counts else 0
+    if whole and dropped and records + dropped == expected:
+        yield f"{dropped} of {expected} dropped"
+    elif records > expected or (whole and records < expected):
         yield f"{records} lines of {expected}"
     elif expected and not records:
         yield "no lines"
@@ -47,8 +50,8 @@ def _miscounted(expected: int, records: int, told: int, counts: dict[str, Any] |
         accepted, ended = counts["accepted"], counts["written"] + counts["dropped"] + counts["pending"]
         if not accepted == ended == expected:
             yield f"{accepted} accepted, {ended} accounted for, of {expected}"
-        if told != counts["dropped"]:
-            yield f"{counts['dropped']} dropped, {told} told"
+        if told != dropped:
+            yield f"{dropped} dropped, {told} told"
 
 
 def _strict(raw: bytes) -> dict[str, Any]:

@@ -182,6 +182,16 @@ def test_a_loss_that_is_not_told_fails_the_check(tmp_path: Path) -> None:
     assert problem == "1 dropped, 0 told"
 
 
+def test_a_loss_fails_the_check_even_where_it_is_told(tmp_path: Path) -> None:
+    """A run that wrote less than it was given is no measure of what writing costs."""
+    loss = {"logger": "jsonl_handler", "message": "1 record dropped", "dropped": 1}
+    (tmp_path / "bench.jsonl").write_text("".join(json.dumps(line) + "\n" for line in (GOOD, loss)))
+    counts = {"accepted": 2, "written": 1, "dropped": 1, "pending": 0}
+
+    problem = lines.problem_of(CONTENDERS["ours"], tmp_path, Event(), 2, counts=counts, whole=True)
+    assert problem == "1 of 2 dropped"
+
+
 def test_the_guard_allows_a_margin_and_no_more() -> None:
     """A count that is 3 % over the stored one is good, one that is 4 % over it is not."""
     stored = {"instructions_per_record": 10_000, "python": "3.11.7", "orjson": "3.13.0"}
