@@ -28,7 +28,7 @@ def draw(folder: Path, made: Sequence[Table]) -> str:
     # So that a second run on the same numbers writes the same file.
     settings = {"svg.hashsalt": "jsonl_handler", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
     with pyplot.rc_context(settings):
-        figure, axes = pyplot.subplots(1, len(panels), figsize=(7 * len(panels), 6.5), squeeze=False)
+        figure, axes = pyplot.subplots(1, len(panels), figsize=(8 * len(panels), 6.5), squeeze=False)
         for axis, (kind, table) in zip(axes[0], panels, strict=True):
             kind(axis, table)
         figure.tight_layout()
@@ -51,9 +51,12 @@ def _bars(axis: Any, table: Table) -> None:
         color = _color(row)
         axis.barh(place, row["CPU ×"], color=color, height=0.7, alpha=0.55)
         axis.barh(place, row["caller ×"], color=color, height=0.35)
-        axis.text(row["CPU ×"], place, f" {row['caller ×']:.2f} / {row['CPU ×']:.2f}", va="center", fontsize=7)
+        end = max(row["CPU ×"], row["caller ×"])
+        axis.text(end, place, f" {row['caller ×']:.2f} / {row['CPU ×']:.2f}", va="center", fontsize=7)
     axis.set_yticks(range(len(rows)), [row["contender"] for row in rows])
     axis.set_xscale("log")
+    axis.set_xlim(0.9, 60)
+    axis.set_xticks([1, 2, 5, 10, 20, 50], ["1", "2", "5", "10", "20", "50"])
     axis.set_xlabel("× NullHandler, per record: caller (dark, thin) and CPU of all threads (light)")
     axis.set_title(table.title)
 
