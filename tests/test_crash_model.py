@@ -308,6 +308,7 @@ def stepwise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jsonl_handler.reading.speak_now", lambda voice: None)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="there is no tmpfs for a journal here")
 def test_each_line_is_there_once_or_told(stepwise: None) -> None:
     """Wherever the process ends, each accepted line ends up in a file once, in its order, or is told as dropped."""

@@ -285,6 +285,7 @@ print("done", flush=True)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["links", "linkless", "removed"])
 def test_claim_and_release_race(tmp_path: Path, kind: str) -> None:
     """Two processes that claim and release one name for a while: never both own it, and both do get it.
