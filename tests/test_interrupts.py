@@ -149,7 +149,8 @@ from jsonl_handler import JsonlHandler
 seconds, settings = float(sys.argv[2]), json.loads(sys.argv[3])
 # Not a signal: whoever hangs in a lock would not see it.
 faulthandler.dump_traceback_later(seconds + 40, exit=True)
-handler = JsonlHandler(sys.argv[1], session_id="storm", **settings)
+# In 20 seconds it writes more than the default limits keep.
+handler = JsonlHandler(sys.argv[1], session_id="storm", max_total_bytes=None, max_files=None, **settings)
 log = logging.Logger("app", logging.INFO)
 log.addHandler(handler)
 counts = {"loop": 0, "signal": 0, "del": 0}
