@@ -206,7 +206,7 @@ def _descriptors() -> set[str]:
     return links
 
 
-def _journals_of(directory: Path) -> list[Path]:
+def journals_of(directory: Path) -> list[Path]:
     """The journals of sessions below a directory that are still there."""
     found = []
     for path in Path("/dev/shm").glob("jsonl-handler-*.journal"):
@@ -241,7 +241,7 @@ def left_as_found(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[No
     for thread in set(ours) - threads:
         thread.join(PATIENCE)
         assert not thread.is_alive(), f"{thread.name} is left"
-    for name in _journals_of(tmp_path):
+    for name in journals_of(tmp_path):
         # Of processes that were killed on purpose, and not recovered.
         os.unlink(name)
     left = [link for link in _descriptors() if link.startswith(str(tmp_path))]

@@ -296,7 +296,7 @@ class Crashes(RuleBasedStateMachine):
                 if "by" in line:
                     assert by_thread.get(line["by"], -1) < line["number"], "out of order"
                     by_thread[line["by"]] = line["number"]
-        assert not [name for name in os.listdir(self.logs / ".jsonl-handler") if name.endswith(".session")]
+        assert not list(self.logs.glob(".jsonl-handler/*.session"))
 
 
 @pytest.fixture(autouse=True)
