@@ -32,8 +32,12 @@ def common_fields(record: LogRecord, session: str | None, seq: int | None) -> di
         return None
     if record.exc_info or record.exc_text or record.stack_info or seq is None:
         return None
-    if record.args:
-        message %= record.args
+    args = record.args
+    if args:
+        # The text of an object may do anything, and must be asked for once only.
+        if type(args) is not tuple or not _SCALARS.issuperset(map(type, args)):
+            return None
+        message %= args
     fields: dict[str, Any] = {
         "timestamp": timestamp_text(record.created),
         "level": level,

@@ -21,9 +21,10 @@ from jsonl_handler._journal_check import check
 from jsonl_handler._journal_file import FoundFile
 from jsonl_handler._names import SegmentName
 from jsonl_handler._own_lines import about_loss, own_line
-from jsonl_handler._segment_file import complete
+from jsonl_handler._segment_file import SegmentFile, complete
 from jsonl_handler._segments import SegmentWriter
 from jsonl_handler._session_file import (
+    Facts,
     SessionFile,
     folder_of,
     is_blank,
@@ -111,6 +112,8 @@ def rescue(directory: Path, path: Path, descriptor: int) -> Recovered:
             session = SessionFile(path, facts, descriptor)
             if journal is not None:
                 _put_back(journal, session, directory, progress)
+            else:
+                _mend(facts, directory)
             session.note(journal="", next_journal="")
             for file in (following, last):
                 if file is not None:
@@ -121,6 +124,14 @@ def rescue(directory: Path, path: Path, descriptor: int) -> Recovered:
     except Exception as error:
         # Whatever it is, the other sessions, and the handler that asks, must not suffer from it.
         return Recovered(session_id, progress.lines, refused=f"{error!r}; it is tried again")
+
+
+def _mend(facts: Facts, directory: Path) -> None:
+    """Nothing tells what the rest of half a line was: it is cut."""
+    segment = SegmentName.parse(facts.segment, facts.prefix)
+    if segment is not None and segment.session == facts.session and not segment.suffix:
+        with contextlib.suppress(OSError):
+            SegmentFile.resume(directory / str(segment)).close()
 
 
 @dataclass(slots=True)

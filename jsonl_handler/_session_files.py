@@ -111,6 +111,7 @@ class SessionFiles:
             with self._lock:
                 if self._session is None:
                     self._claim_or_tell()
+            self.upkeep.recover_a_few()
             self.maintenance.ask_recovery()
         self.maintenance.start()
         assert self.lineage is not None
@@ -197,9 +198,20 @@ class SessionFiles:
             write_errors=self.outage.errors,
             recovered=self.upkeep.recovered,
             deleted_files=self.upkeep.deleted_files,
-            crash_safe=self._safekeeping is not None and self._safekeeping.crash_safe,
+            crash_safe=self._is_crash_safe(),
             last_error=self.outage.last_error,
         )
+
+    def _is_crash_safe(self) -> bool:
+        session = self._session
+        if session is None or self._safekeeping is None or not self._safekeeping.crash_safe:
+            return False
+        try:
+            # Without it nobody would find the journal; the next write makes it anew.
+            return session.is_linked()
+        except OSError:
+            # Another thread has just ended the session.
+            return False
 
     def end_if_closing(self) -> None:
         """End the session on the disk, if that has been asked for.

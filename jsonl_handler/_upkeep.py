@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 from jsonl_handler import _compression, _journal_file, _recovery, _retention, _session_file, _survey
@@ -14,6 +15,7 @@ from jsonl_handler.settings import Settings
 _LATELY = 3600.0
 _STEP_LISTED = 10_000
 _STEP_DELETED = 100
+_FEW = 5
 
 
 class Upkeep:
@@ -37,6 +39,19 @@ class Upkeep:
         for outcome in _recovery.recover_all(self._directory, self._prefix, stop):
             self._tell(outcome)
         _journal_file.remove_orphans(_session_file.names_journal, stop)
+
+    def recover_a_few(self) -> None:
+        """Put back what a few crashed sessions have left, at once.
+
+        A program that always dies early never comes to the rest, and would fill the memory with its journals.
+        """
+        try:
+            outcomes = _recovery.recover_all(self._directory, self._prefix)
+            for outcome in islice(outcomes, _FEW):
+                self._tell(outcome)
+        except OSError:
+            # Maintenance comes to it too, and tells.
+            return
 
     def rescue(self, path: Path, descriptor: int) -> bool:
         """Put back what one crashed session has left; False when that can't be done."""

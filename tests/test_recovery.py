@@ -145,6 +145,8 @@ def test_what_is_recovered_while_a_handler_closes_is_told_in_its_stream(
         return real(*args)
 
     monkeypatch.setattr(_recovery, "rescue", rescue)
+    # Not at the opening, but on the maintenance thread.
+    monkeypatch.setattr("jsonl_handler._upkeep.Upkeep.recover_a_few", lambda self: None)
     handler = kind(logs)
     handler.handle(record("only"))
     assert begun.wait(PATIENCE)
@@ -591,3 +593,35 @@ def test_recoveries_that_end_anywhere(
                 assert not crashed.journals()
     finally:
         crashed.clear()
+
+
+def test_programs_that_always_die_at_once_leave_nothing_behind(logs: Path) -> None:
+    """Each opens its session, recovers the one before it, and dies: only the last one's journal is there."""
+    for _ in range(6):
+        crash(logs, 2)
+    assert len(session_files(logs)) == 1
+    assert recover(logs) == 2
+    assert len([text for text in messages_of(logs) if text in {"0", "1"}]) == 12
+    assert_nothing_left(logs)
+
+
+def test_half_a_line_of_a_session_without_a_journal_is_cut(logs: Path) -> None:
+    """Nobody knows its rest, and nobody else would cut it."""
+    crash(logs, 3, crash_safe=False, after="handler.flush()")
+    (segment,) = segments_of(logs)
+    with open(segment, "ab") as file:
+        file.write(b'{"half')
+    assert recover(logs) == 0
+    assert messages_of(logs) == ["0", "1", "2"]
+
+
+def test_a_session_without_its_file_is_not_crash_safe(make: Make, logs: Path) -> None:
+    """Nobody would find its journal; the next write makes the file anew."""
+    handler = make(flush_interval=600.0)
+    handler.handle(record("one"))
+    assert handler.stats().crash_safe
+    (path,) = session_files(logs)
+    path.unlink()
+    assert not handler.stats().crash_safe
+    assert handler.flush(PATIENCE)
+    assert handler.stats().crash_safe
