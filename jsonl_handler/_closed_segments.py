@@ -10,11 +10,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from jsonl_handler import _lockfile, _session
+from jsonl_handler import _session
 from jsonl_handler._clock import now
 from jsonl_handler._dates import date_of, day_of
 from jsonl_handler._names import SegmentName
-from jsonl_handler._session_file import folder_of, read_facts
+from jsonl_handler._session_file import names_segment, path_of
 
 _QUIET = 3600.0
 _DAYS_PAST = 2
@@ -41,29 +41,15 @@ def held_closed(directory: Path, name: SegmentName, *, is_highest: bool, mtime: 
 
 def is_current(directory: Path, name: SegmentName) -> bool:
     """True when a session, alive or crashed, says that it writes this segment, or can't be asked."""
-    try:
-        descriptor = _lockfile.open_existing(_session_path(directory, name))
-        if descriptor is None:
-            return False
-    except OSError:
-        return True
-    try:
-        facts = read_facts(descriptor)
-        return facts is None or facts.segment == str(name)
-    finally:
-        _lockfile.close(descriptor)
+    return names_segment(path_of(directory, name.prefix, name.session), str(name))
 
 
 def _hold(directory: Path, name: SegmentName, held: contextlib.ExitStack) -> bool:
     # The file of a crashed session is left to those who know what is to be saved of it.
-    if os.path.lexists(_session_path(directory, name)):
+    if os.path.lexists(path_of(directory, name.prefix, name.session)):
         return False
     try:
         held.callback(_session.claim(directory, name.prefix, name.session).release)
     except _session.TakenError:
         return False
     return True
-
-
-def _session_path(directory: Path, name: SegmentName) -> Path:
-    return folder_of(directory) / f"{name.prefix}-{name.session}.session"

@@ -22,7 +22,7 @@ from jsonl_handler._clock import monotonic, now
 from jsonl_handler._closed_segments import held_closed, is_current
 from jsonl_handler._codec import SUFFIXES, compressor, reading
 from jsonl_handler._names import SegmentName
-from jsonl_handler._segment_file import sync_directory
+from jsonl_handler._segment_file import sync_directory, write_all
 
 _CHUNK = 64 * 1024
 _MANY = 2_000
@@ -172,8 +172,8 @@ class _Work:
     def _copy_to(self, copy: int, how: str) -> None:
         engine = compressor(how)
         while chunk := self._read():
-            _write_all(copy, engine.compress(chunk))
-        _write_all(copy, engine.flush())
+            write_all(copy, engine.compress(chunk))
+        write_all(copy, engine.flush())
 
     def _is_same(self, copy: int, suffix: str) -> bool:
         for descriptor in (self._source, copy):
@@ -231,10 +231,3 @@ def _open(path: Path, opened: contextlib.ExitStack) -> int:
     descriptor = _lockfile.open_safely(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     opened.callback(_lockfile.close, descriptor)
     return descriptor
-
-
-def _write_all(descriptor: int, chunk: bytes) -> None:
-    with memoryview(chunk) as view:
-        written = 0
-        while written < len(chunk):
-            written += os.write(descriptor, view[written:])

@@ -26,6 +26,11 @@ def about_loss(loss: Loss) -> tuple[str, dict[str, object]]:
     return text, {"dropped": loss.count, "first": first, "last": last, "reason": loss.reason}
 
 
+def about_torn(size: int) -> tuple[str, dict[str, object]]:
+    """The same of half a line of *size* bytes, which was cut."""
+    return f"a torn last line of {size} bytes was cut", {"torn": 1, "torn_bytes": size}
+
+
 def header_line(session_id: str, segment: int, context: Mapping[str, object]) -> bytes:
     """The first line of a segment."""
     return encode_line(

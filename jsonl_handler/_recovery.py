@@ -20,7 +20,7 @@ from jsonl_handler._journal import FRONT_BYTES, CorruptError, Journal
 from jsonl_handler._journal_check import check
 from jsonl_handler._journal_file import FoundFile
 from jsonl_handler._names import SegmentName
-from jsonl_handler._own_lines import about_loss, own_line
+from jsonl_handler._own_lines import about_loss, about_torn, own_line
 from jsonl_handler._segment_file import SegmentFile, complete
 from jsonl_handler._segments import SegmentWriter
 from jsonl_handler._session_file import (
@@ -180,8 +180,8 @@ def _put_back(journal: Journal, session: SessionFile, directory: Path, progress:
     check(journal, facts)
 
     def header(name: SegmentName, torn: int) -> bytes:
-        text = f"a torn last line of {torn} bytes was cut"
-        return own_line(text, session=facts.session, torn=1, torn_bytes=torn) if torn else b""
+        text, fields = about_torn(torn)
+        return own_line(text, session=facts.session, **fields) if torn else b""
 
     writer = SegmentWriter(
         directory,

@@ -152,12 +152,18 @@ def complete(path: Path, offset: int, lines: mmap.mmap, start: int, end: int) ->
             return at, at
         stop = lines.find(b"\n", at, end) + 1
         os.lseek(descriptor, 0, os.SEEK_END)
-        rest = lines[at:stop]
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
+        write_all(descriptor, lines[at:stop])
         return at, stop
     finally:
         close(descriptor)
+
+
+def write_all(descriptor: int, content: bytes) -> None:
+    """Write all of *content*; OSError with a part of it written."""
+    with memoryview(content) as view:
+        written = 0
+        while written < len(content):
+            written += os.write(descriptor, view[written:])
 
 
 def sync_directory(directory: Path) -> None:

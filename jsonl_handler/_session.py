@@ -11,7 +11,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from jsonl_handler import _lockfile
-from jsonl_handler._session_file import Facts, SessionFile, folder_of, is_blank, is_live, read_facts, write_facts
+from jsonl_handler._session_file import (
+    Facts,
+    SessionFile,
+    folder_of,
+    is_blank,
+    is_live,
+    path_of,
+    read_facts,
+    write_facts,
+)
 
 _LINKLESS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK}
 
@@ -70,7 +79,7 @@ def claim(
     were seen in 5 seconds of claiming and unlinking.
     """
     folder = folder_of(directory, make=True)
-    final = folder / f"{prefix}-{session_id}.session"
+    final = path_of(directory, prefix, session_id)
     draft = folder / f".{prefix}-{session_id}-{os.urandom(4).hex()}.new"
     facts = Facts(prefix, session_id, journal=journal, boot=_lockfile.boot_id())
     descriptor = _lockfile.open_safely(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL)

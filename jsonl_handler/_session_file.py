@@ -12,6 +12,7 @@ import json
 import os
 import re
 import stat
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -90,6 +91,11 @@ def folder_of(directory: Path, *, make: bool = False) -> Path:
     return folder
 
 
+def path_of(directory: Path, prefix: str, session_id: str) -> Path:
+    """Where the session file of a session lies; `parse_name` reads the name back."""
+    return folder_of(directory) / f"{prefix}-{session_id}.session"
+
+
 def parse_name(name: str, prefix: str | None) -> tuple[str, str] | None:
     """(prefix, session) of a session file's name; None when it is not ours, or of another *prefix*."""
     match = _NAME.fullmatch(name)
@@ -130,6 +136,16 @@ def read_facts(descriptor: int) -> Facts | None:
 
 def names_journal(path: Path, name: str) -> bool:
     """True while the session file at *path* is there and names a journal, or can't be read."""
+    return _may_say(path, lambda facts: name in (facts.journal, facts.next_journal))
+
+
+def names_segment(path: Path, name: str) -> bool:
+    """True while the session file at *path* is there and names a segment as the current one, or can't be read."""
+    return _may_say(path, lambda facts: facts.segment == name)
+
+
+def _may_say(path: Path, said: Callable[[Facts], bool]) -> bool:
+    """False only when the session file is gone, or does not say so."""
     try:
         descriptor = _lockfile.open_existing(path)
     except OSError:
@@ -138,7 +154,7 @@ def names_journal(path: Path, name: str) -> bool:
         return False
     try:
         facts = read_facts(descriptor)
-        return facts is None or name in (facts.journal, facts.next_journal)
+        return facts is None or said(facts)
     finally:
         _lockfile.close(descriptor)
 

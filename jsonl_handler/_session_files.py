@@ -21,7 +21,7 @@ from jsonl_handler._dates import date_of, day_of
 from jsonl_handler._maintenance import Maintenance, speak_now
 from jsonl_handler._names import SegmentName
 from jsonl_handler._outage import Outage
-from jsonl_handler._own_lines import header_line, own_line
+from jsonl_handler._own_lines import about_torn, header_line, own_line
 from jsonl_handler._safekeeping import Movable, Safekeeping
 from jsonl_handler._segments import SegmentWriter
 from jsonl_handler._session_file import SessionFile
@@ -361,9 +361,9 @@ class SessionFiles:
 
     def _header(self, name: SegmentName, torn: int) -> bytes:
         if torn:
-            text = f"a torn last line of {torn} bytes was cut"
+            text, fields = about_torn(torn)
             self.voice.tell("torn", f"{name}: {text}", count=1)
-            return self.own_line(text, torn=1, torn_bytes=torn)
+            return self.own_line(text, **fields)
         if self.settings.context is None:
             return b""
         return fit(header_line(name.session, name.part, self.settings.context), self.settings.max_record_bytes)

@@ -105,9 +105,6 @@ class JsonlHandler(SessionHandler):
     def handle(self, record: logging.LogRecord) -> Any:
         """Filter a record and accept it; never raises an `Exception`."""
         try:
-            if self._enabled and not self.filters:
-                self._accept(record)
-                return record
             if not self._enabled:
                 return False
             if self.filters:
@@ -116,7 +113,7 @@ class JsonlHandler(SessionHandler):
                     return passed
                 if isinstance(passed, logging.LogRecord):
                     record = passed
-            self._door.accept(record)
+            self._accept(record)
             return record
         except Exception:
             # So near the recursion limit that not even a call can be made; `_count_missed` makes up for it.

@@ -1,11 +1,14 @@
-"""Programs that fork, run on their own: what hangs there is ended by an alarm, and never keeps a pipe open."""
+"""Programs that run on their own, and fork: what hangs there is ended, and never keeps a pipe open."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import jsonl_handler
@@ -52,3 +55,17 @@ def run_and_read(script: str, directory: Path, *, limit: float = 60.0) -> str:
         said = output.read()
         assert done.returncode == 0, said
         return said
+
+
+@contextlib.contextmanager
+def ended_politely(server: subprocess.Popen[bytes], timeout: float) -> Iterator[None]:
+    """A server with a process group of its own gets SIGTERM at the end; what then hangs is killed."""
+    try:
+        yield
+        server.send_signal(signal.SIGTERM)
+        server.wait(timeout)
+    finally:
+        # What a hung master leaves is in its process group, and in no other.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)
+        server.wait(timeout)

@@ -77,7 +77,7 @@ ARROWS: dict[str, set[str]] = {
     },
     "_safekeeping": {"_journal", "_journal_file", "_session_file", "settings"},
     "_retention": {"_names", "_survey", "settings"},
-    "_closed_segments": {"_dates", "_lockfile", "_names", "_session", "_session_file"},
+    "_closed_segments": {"_dates", "_names", "_session", "_session_file"},
     "_compression": {"_closed_segments", "_codec", "_lockfile", "_names", "_segment_file", "_survey"},
     "_upkeep": {
         *("_compression", "_journal_file", "_recovery", "_retention", "_session_file", "_survey", "settings"),

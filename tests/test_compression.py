@@ -426,8 +426,8 @@ def test_a_segment_that_changes_meanwhile_stays(
 def test_a_copy_that_does_not_read_back_takes_no_place(home: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     """The copy is read before it gets its name; the segment stays, and it is told."""
     path = lay(home)
-    real = _compression._write_all
-    monkeypatch.setattr(_compression, "_write_all", lambda copy, chunk: real(copy, chunk[:-1] + b"?"))
+    real = _compression.write_all
+    monkeypatch.setattr(_compression, "write_all", lambda copy, chunk: real(copy, chunk[:-1] + b"?"))
     result = run(home, how)
     assert result.compressed == 0
     assert str(path) in result.problems[0]

@@ -6,7 +6,6 @@ import contextlib
 import http.client
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from children import ended_politely
 
 pytest.importorskip("django")
 pytest.importorskip("gunicorn")
@@ -51,15 +51,8 @@ def gunicorn(directory: Path, output: Path) -> Iterator[int]:
             start_new_session=True,
         )
     # The listener is gunicorn's alone now: when that dies, clients are refused instead of waiting.
-    try:
+    with ended_politely(server, TIMEOUT):
         yield port
-        server.send_signal(signal.SIGTERM)
-        server.wait(TIMEOUT)
-    finally:
-        # Workers of a master that hangs are in its process group, and in no other.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGKILL)
-        server.wait(TIMEOUT)
 
 
 def ask(port: int, client: int) -> list[str]:

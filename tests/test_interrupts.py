@@ -70,6 +70,13 @@ class Kept:
         assert len(set(found)) == len(found), found
         assert set(waiting) <= set(found), (waiting, found)
 
+    def go_on(self) -> None:
+        """Append more, and check after the first few, and once everything has been moved again."""
+        for later in range(25):
+            self.append()
+            if later < 3 or later == 24:
+                self.check()
+
 
 def at_event(number: int, act: Callable[[], Any], interrupt: Callable[[], None]) -> bool:
     """Run *act*, and *interrupt* at the nth place where the interpreter may do so; False when there are fewer."""
@@ -112,11 +119,7 @@ def test_ctrl_c_anywhere_in_an_append(filled: int) -> None:
         except KeyboardInterrupt:
             more = True
         kept.check()
-        for later in range(25):
-            kept.append()
-            # The first few, and once everything has been moved again.
-            if later < 3 or later == 24:
-                kept.check()
+        kept.go_on()
         if not more:
             return
     raise AssertionError("there is no end of it")
@@ -132,18 +135,14 @@ def test_a_nested_record_anywhere_in_an_append(filled: int) -> None:
         assert not kept.buffer.aside
         written, dropped, pending = kept.buffer.counts()
         assert (written, dropped + pending) == (0, kept.next)
-        for later in range(25):
-            kept.append()
-            # The first few, and once everything has been moved again.
-            if later < 3 or later == 24:
-                kept.check()
+        kept.go_on()
         if not more:
             return
     raise AssertionError("there is no end of it")
 
 
 STORM = """
-import faulthandler, gc, json, logging, os, signal, sys, time
+import faulthandler, gc, itertools, json, logging, os, signal, sys, time
 from jsonl_handler import JsonlHandler
 
 seconds, settings = float(sys.argv[2]), json.loads(sys.argv[3])
@@ -153,12 +152,14 @@ faulthandler.dump_traceback_later(seconds + 40, exit=True)
 handler = JsonlHandler(sys.argv[1], session_id="storm", max_total_bytes=None, max_files=None, **settings)
 log = logging.Logger("app", logging.INFO)
 log.addHandler(handler)
-counts = {"loop": 0, "signal": 0, "del": 0}
+# Finalizers run on the writer's thread too: neither may a number be given twice, nor a record count before it is there.
+numbers = {who: itertools.count() for who in ("loop", "signal", "del")}
+logged = {who: [] for who in numbers}
 
 def say(who):
-    number = counts[who]
-    counts[who] += 1
+    number = next(numbers[who])
     log.info("record", extra={"who": who, "number": number})
+    logged[who].append(number)
 
 class Dying:
     def __init__(self):
@@ -176,10 +177,11 @@ while time.monotonic() < until:
     say("loop")
 signal.setitimer(signal.ITIMER_REAL, 0)
 gc.set_threshold(700)
-while counts["del"] < counts["loop"] - 1:
-    # The writer may be in the middle of a collection, which runs finalizers on its thread.
+while len(logged["del"]) < len(logged["loop"]) - 1:
+    # The writer may be in the middle of a collection.
     gc.collect()
     time.sleep(0.001)
+counts = {who: len(numbers) for who, numbers in logged.items()}
 stats = handler.stats()
 assert stats.accepted == stats.written + stats.dropped + stats.pending == sum(counts.values()), (stats, counts)
 print(json.dumps(counts), flush=True)

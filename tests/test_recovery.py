@@ -30,7 +30,7 @@ def write(descriptor, content):
     if os.readlink(f"/proc/self/fd/{descriptor}").endswith(".jsonl"):
         real(descriptor, bytes(content)[: len(content) // 2 + 3])
         stuck.set()
-        time.sleep(600)
+        threading.Event().wait()
     return real(descriptor, content)
 import threading
 stuck = threading.Event()
@@ -47,7 +47,7 @@ def write(descriptor, content):
         elif b'"dropped"' in bytes(content):
             real(descriptor, bytes(content)[: len(content) // 2 + 3])
             again.set()
-            time.sleep(600)
+            threading.Event().wait()
     return real(descriptor, content)
 import threading
 stuck, go_on, again = threading.Event(), threading.Event(), threading.Event()
@@ -67,6 +67,19 @@ def loud() -> Iterator[None]:
     logging.getLogger("jsonl_handler").setLevel(logging.INFO)
     yield
     logging.getLogger("jsonl_handler").setLevel(logging.NOTSET)
+
+
+def hold_rescues(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
+    """Whoever recovers a session sets the first event, and waits for the second one."""
+    begun, go_on, real = threading.Event(), threading.Event(), _recovery.rescue
+
+    def rescue(*args: Any) -> Any:
+        begun.set()
+        assert go_on.wait(PATIENCE)
+        return real(*args)
+
+    monkeypatch.setattr(_recovery, "rescue", rescue)
+    return begun, go_on
 
 
 def own_lines(logs: Path, field: str) -> list[dict[str, Any]]:
@@ -137,14 +150,7 @@ def test_what_is_recovered_while_a_handler_closes_is_told_in_its_stream(
 ) -> None:
     """A handler that is closed at once still says in its stream what it has put back."""
     crash(logs, 5)
-    begun, go_on, real = threading.Event(), threading.Event(), _recovery.rescue
-
-    def rescue(*args: Any) -> Any:
-        begun.set()
-        assert go_on.wait(PATIENCE)
-        return real(*args)
-
-    monkeypatch.setattr(_recovery, "rescue", rescue)
+    begun, go_on = hold_rescues(monkeypatch)
     # Not at the opening, but on the maintenance thread.
     monkeypatch.setattr("jsonl_handler._upkeep.Upkeep.recover_a_few", lambda self: None)
     handler = kind(logs)
@@ -290,14 +296,7 @@ def test_a_session_that_starts_again_goes_on(logs: Path, make: Make) -> None:
 def test_a_session_that_is_being_recovered_can_be_had(logs: Path, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever asks for the name of a session that another one is just recovering gets it."""
     crash(logs, 3, session_id="same")
-    held, asked, real = threading.Event(), threading.Event(), _recovery.rescue
-
-    def rescue(*args: Any) -> Any:
-        held.set()
-        assert asked.wait(PATIENCE)
-        return real(*args)
-
-    monkeypatch.setattr(_recovery, "rescue", rescue)
+    held, asked = hold_rescues(monkeypatch)
     recovering = threading.Thread(target=recover, args=[logs])
     recovering.start()
     assert held.wait(PATIENCE)

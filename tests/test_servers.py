@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from children import ended_politely
 from conftest import PATIENCE, lines_of, segments_of
 
 import jsonl_handler
@@ -47,15 +47,8 @@ def served(directory: Path, *command: str, **popen: Any) -> Iterator[subprocess.
             start_new_session=True,
             **popen,
         )
-    try:
+    with ended_politely(server, PATIENCE):
         yield server
-        server.send_signal(signal.SIGTERM)
-        server.wait(PATIENCE)
-    finally:
-        # What a hung master leaves is in its process group, and in no other.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGKILL)
-        server.wait(PATIENCE)
 
 
 @contextlib.contextmanager
