@@ -5,6 +5,7 @@ It does not know what a line says, where it goes, or how often somebody comes fo
 
 from __future__ import annotations
 
+import sys
 import threading
 from _thread import LockType, get_ident
 from collections import deque
@@ -21,6 +22,8 @@ from jsonl_handler.settings import Settings
 _FULL = "the buffer was full"
 # Half a second, by default: no caller waits longer than a second.
 _MOST_WAITS = 5
+# Without its lock, threads run at once.
+_HAS_GIL = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled", lambda: True)()
 _NESTED = "too many records in an interrupt"
 
 
@@ -32,7 +35,9 @@ class RecordBuffer(Stock):
     the lock is re-entrant, and a flag tells such a call to put its line aside.
     """
 
-    __slots__ = ("_batch_size", "_bell", "_flush_level", "_inside", "_lock", "_side", "_stalled", "_steps", "_waiting")
+    __slots__ = (
+        "_batch_size", "_bell", "_flush_level", "_inside", "_lock", "_quick", "_side", "_stalled", "_steps", "_waiting",
+    )  # fmt: skip
 
     def __init__(self, settings: Settings | None = None) -> None:
         settings = settings or Settings()
@@ -51,34 +56,31 @@ class RecordBuffer(Stock):
     # The callers' side.
 
     def append(self, line: bytes, level: int, created: float) -> bool:
-        """Accept one line of at most one arena; True when no writer is there and somebody must fetch it."""
-        with self._lock:
-            if self._inside:
-                return self._put_aside(line, level, created)
-            self._inside = True
-            try:
-                # Before anything is stored: what is no number must not be found out halfway.
-                urgent = level >= self._flush_level
-                arena = self._arena
-                tail = arena.tail
-                end = tail + len(line)
-                count = arena.count + 1
-                if (
-                    end <= self._soft
-                    and count <= self._limit
-                    and self._day_start <= created < self._day_end
-                    and not self._side
-                ):
-                    arena.memory[tail:end] = line
-                    # No call stands between these two: an interrupt can't part them.
-                    arena.tail = end
-                    arena.count = count
-                    if count < self._bell.wake_at and not urgent:
-                        return False
-                    return self._bell.ring(urgent)
-            finally:
-                self._inside = False
-        return self._append_slowly(line, level, created)
+        """Accept one line of at most one arena; True when no writer is there and somebody must fetch it.
+
+        Without the lock, where the interpreter has one of its own and nothing stands in the way:
+        see docs/adr/0012.
+        """
+        # Before anything is stored: what is no number must not be found out halfway.
+        urgent = level >= self._flush_level
+        arena = self._arena
+        tail, memory = arena.tail, arena.memory
+        end = tail + len(line)
+        if (
+            end > self._quick
+            or arena.count >= self._limit
+            or not self._day_start <= created < self._day_end
+            or self._side
+        ):
+            return self._append_slowly(line, level, created)
+        where = slice(tail, end)
+        # From here on no call: nothing, no thread and no interrupt, can come between, nor a debugger within one line.
+        if self._arena is arena and arena.tail == tail and not self._inside: memory[where] = line; arena.tail = end; arena.count += 1  # noqa: E501, E701, E702  # fmt: skip
+        else:
+            return self._append_slowly(line, level, created)
+        if arena.count < self._bell.wake_at and not urgent:
+            return False
+        return self._locked(self._bell.ring, urgent) is True
 
     def counts(self) -> tuple[int, int, int]:
         """(written, dropped, pending), of one moment."""
@@ -352,6 +354,10 @@ class RecordBuffer(Stock):
         waiter = self._waiting.for_batch(self._generation - only_frozen + bool(self._side))
         self._bell.ring(True, True)
         return waiter
+
+    def _set_soft(self) -> None:
+        super()._set_soft()
+        self._quick = self._soft if _HAS_GIL else -1
 
     def _leave(self, even_if_full: bool) -> bool:
         self._empty_side()

@@ -1,61 +1,63 @@
-"""The short way from a record to its fields, for the records that most programs make; None for all others.
+"""The short way from a record to its line, for the records that most programs make; all others go the general way.
 
-It takes what it needs by its place: the attributes of a record stand in the order in which
-`logging` sets them, and what comes behind them are the extras. What it returns is what the
-formatter's general way returns; a property test holds them equal.
+What it writes is what the general way writes; a property test holds them equal.
 """
 
 from __future__ import annotations
 
 from logging import LogRecord
-from typing import Any
 
-from jsonl_handler._values import timestamp_text
+from jsonl_handler._shapes import ATTRIBUTES, LineEncoder, compiled
 
-_ATTRIBUTES = list(LogRecord("", 0, "", 0, "", (), None).__dict__)
-_COUNT = len(_ATTRIBUTES)
-_LAST_AT = _COUNT - 1
-_LAST = _ATTRIBUTES[-1]
-_CORE = 6
-_SCALARS = frozenset({str, int, float, bool, type(None)})
+_COUNT = len(ATTRIBUTES)
+# To compile an encoder takes as long as to write some hundred records.
+_OFTEN = 50
+_MOST_SEEN = 500
+_MOST_COMPILED = 100
+_MOST_EXTRAS = 50
+_LONGEST_NAME = 100
 
 
-def common_fields(record: LogRecord, session: str | None, seq: int | None) -> dict[str, Any] | None:
-    """The fields of a record whose message is a text and whose extras are plain values; their keys are not checked."""
-    attributes = record.__dict__
-    names = [*attributes]
-    # Behind the last one stand the extras, if no filter has removed one.
-    if len(names) < _COUNT or names[_LAST_AT] != _LAST or type(record) is not LogRecord:
-        return None
-    message, level, logger = record.msg, record.levelname, record.name
-    if not (type(message) is str is type(level) is type(logger)):
-        return None
-    if record.exc_info or record.exc_text or record.stack_info or seq is None:
-        return None
-    args = record.args
-    if args:
-        # The text of an object may do anything, and must be asked for once only.
-        if type(args) is not tuple or not _SCALARS.issuperset(map(type, args)):
+class ShortWay:
+    """One formatter's encoder: *encode* is that for the shape of the last record, and finds those for others."""
+
+    __slots__ = ("_compiled", "_general", "_reserved", "_seen", "encode")
+
+    def __init__(self, general: LineEncoder, reserved: frozenset[str]) -> None:
+        """*general* does the same for any record; it gets those with an extra that has a name in *reserved*."""
+        self._general = general
+        self._reserved = reserved
+        self._seen: dict[tuple[str, ...], int] = {}
+        self._compiled: dict[tuple[str, ...], LineEncoder] = {}
+        self.encode: LineEncoder = self._begin
+
+    def _begin(self, record: LogRecord, session: str | None, seq: int | None) -> bytes:
+        return self._other(record, [*record.__dict__], session, seq)
+
+    def _other(self, record: LogRecord, names: list[str], session: str | None, seq: int | None) -> bytes:
+        """Encode a record of another shape than the last one, given the *names* of its attributes."""
+        if names[:_COUNT] == ATTRIBUTES:
+            extras = tuple(names[_COUNT:])
+            encode = self._compiled.get(extras) or self._count(extras)
+            if encode is not None:
+                self.encode = encode
+                return encode(record, session, seq)
+        return self._general(record, session, seq)
+
+    def _count(self, extras: tuple[str, ...]) -> LineEncoder | None:
+        """One more record of a shape that is not compiled: its encoder if it comes often."""
+        if len(self._compiled) >= _MOST_COMPILED or not self._is_simple(extras):
             return None
-        message %= args
-    fields: dict[str, Any] = {
-        "timestamp": timestamp_text(record.created),
-        "level": level,
-        "logger": logger,
-        "message": message,
-        "session": session,
-        "seq": seq,
-    }
-    extras = names[_COUNT:]
-    if extras:
-        if "message" in attributes:
-            # Another formatter has left it, and perhaps the time; neither is the record's own.
-            extras = [name for name in extras if name not in ("message", "asctime")]
-        for name in extras:
-            fields[name] = value = attributes[name]
-            if type(value) not in _SCALARS:
-                return None
-        if len(fields) != _CORE + len(extras) or "exception" in fields or "asctime" in fields or "taskName" in fields:
-            # An extra has the name of another field.
+        if len(self._seen) >= _MOST_SEEN:
+            self._seen.clear()
+        seen = self._seen[extras] = self._seen.get(extras, 0) + 1
+        if seen < _OFTEN:
             return None
-    return fields
+        made = self._compiled[extras] = compiled(extras, self._other, self._general)
+        return made
+
+    def _is_simple(self, extras: tuple[str, ...]) -> bool:
+        return len(extras) <= _MOST_EXTRAS and all(
+            type(name) is str and len(name) <= _LONGEST_NAME and name.isprintable() and name not in self._reserved
+            for name in extras
+        )

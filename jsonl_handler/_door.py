@@ -13,14 +13,14 @@ from jsonl_handler._buffer import RecordBuffer
 from jsonl_handler._clock import now
 from jsonl_handler._encoding import checked_line
 from jsonl_handler._lineage import Lineage
-from jsonl_handler._lines import encode_event, line_encoder
+from jsonl_handler._lines import encode_event, way_of
 from jsonl_handler._truncation import fit
 
 
 class Door:
     """The way of a record into one buffer."""
 
-    __slots__ = ("_append", "_attend", "_buffer", "_encode", "_open", "lineage", "most")
+    __slots__ = ("_append", "_attend", "_buffer", "_open", "_way", "lineage", "most")
 
     def __init__(
         self,
@@ -38,11 +38,11 @@ class Door:
         self._append = buffer.append
         self._open = open_session
         self._attend = attend
-        self._encode = line_encoder(None)
+        self._way = way_of(None)
 
     def use(self, formatter: logging.Formatter | None) -> None:
         """Make lines with *formatter* from now on; None for the default ones."""
-        self._encode = line_encoder(formatter)
+        self._way = way_of(formatter)
 
     def filtered(self, record: logging.LogRecord, filters: logging.Filterer) -> Any:
         """The record that the filters let through, else something false; one that makes them fail is counted."""
@@ -59,7 +59,7 @@ class Door:
             lineage = self.lineage or self._open(record)
             if lineage is None:
                 return
-            line = self._encode(record, lineage.session_id, lineage.next_seq())
+            line = self._way.encode(record, lineage.session_id, lineage.next_seq())
             if len(line) > self.most:
                 line = fit(line, self.most)
             try:
@@ -74,7 +74,7 @@ class Door:
 
     def line(self, record: logging.LogRecord, lineage: Lineage) -> bytes:
         """The line of a record, with its number."""
-        return fit(self._encode(record, lineage.session_id, lineage.next_seq()), self.most)
+        return fit(self._way.encode(record, lineage.session_id, lineage.next_seq()), self.most)
 
     def put(self, line: bytes | str | Mapping[str, Any], level: int, lineage: Lineage) -> None:
         """Take a line that is encoded already, or a mapping that becomes one."""

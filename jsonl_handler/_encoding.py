@@ -32,6 +32,8 @@ def STDLIB_ENCODER(fields: dict[str, Any]) -> bytes:
 
 ORJSON_ENCODER: Encoder | None = None
 """One line, written by orjson; None where it is not installed (the extra `fast`)."""
+NATIVE_DUMPS: tuple[Callable[..., bytes], int] | None = None
+"""orjson's `dumps` and the option that ends a line; only for plain values."""
 
 try:
     import orjson
@@ -48,18 +50,7 @@ else:
         return _normalised(fields)
 
     ORJSON_ENCODER = _by_orjson
-
-
-def encode_native(fields: dict[str, Any]) -> bytes | None:
-    """One line of *fields*, whose values are plain; None where that needs more care."""
-    try:
-        if ORJSON_ENCODER is not None:
-            return orjson.dumps(fields, None, orjson.OPT_APPEND_NEWLINE)
-        if _TEXT.issuperset(map(type, fields)):
-            return f"{json_text(fields)}\n".encode()
-    except (TypeError, ValueError, OverflowError, RecursionError):
-        pass  # a key that is no text, a lone surrogate, NaN, an integer over 64 bits
-    return None
+    NATIVE_DUMPS = orjson.dumps, orjson.OPT_APPEND_NEWLINE
 
 
 def choose_encoder(name: str | None = None) -> Encoder:

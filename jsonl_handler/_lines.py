@@ -6,27 +6,53 @@ No `Exception` leaves here.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from pythonjsonlogger.core import BaseJsonFormatter
 
-from jsonl_handler._common import common_fields
-from jsonl_handler._encoding import checked_line, encode_line, encode_native, foreign_line
+from jsonl_handler._common import ShortWay
+from jsonl_handler._encoding import checked_line, encode_line, foreign_line
+from jsonl_handler._shapes import LineEncoder
 from jsonl_handler._values import describe, free_name, object_of, text, timestamp_text
-from jsonl_handler.formatter import DEFAULT, JsonlFormatter, overrides, rescued
-
-LineEncoder: TypeAlias = Callable[[logging.LogRecord, str | None, int | None], bytes]
+from jsonl_handler.formatter import DEFAULT, RESERVED, JsonlFormatter, overrides, rescued
 
 
-def line_encoder(formatter: logging.Formatter | None) -> LineEncoder:
-    """The function (record, session, seq) → line of any formatter; it never raises an `Exception`.
+class Way(Protocol):
+    """How records become lines; *encode* must be asked for anew for each record."""
+
+    encode: LineEncoder
+
+
+class _OneWay:
+    __slots__ = ("encode",)
+
+    def __init__(self, encode: LineEncoder) -> None:
+        self.encode: LineEncoder = encode
+
+
+def way_of(formatter: logging.Formatter | None) -> Way:
+    """The way (record, session, seq) → line of any formatter; it never raises an `Exception`.
 
     Another JSON formatter's object is kept as it is if it is valid JSON; the text of a plain formatter
     becomes the one field `message`. Without a formatter it is `JsonlFormatter()`.
     """
     if formatter is None:
-        return _encode_by_default
+        return ShortWay(DEFAULT.encode, RESERVED)
+    return _OneWay(_stock(formatter) if type(formatter) is JsonlFormatter else _encoder(formatter))
+
+
+def _stock(formatter: JsonlFormatter) -> LineEncoder:
+    # Its options may be changed at any time.
+    short, general = ShortWay(formatter.encode, RESERVED), formatter.encode
+
+    def encode(record: logging.LogRecord, session: str | None, seq: int | None) -> bytes:
+        return (short.encode if formatter.is_stock() else general)(record, session, seq)
+
+    return encode
+
+
+def _encoder(formatter: logging.Formatter) -> LineEncoder:
     if isinstance(formatter, JsonlFormatter):
         if overrides(formatter, "encode"):
             return _checked(formatter)
@@ -70,17 +96,6 @@ def encode_event(
     for name, value in own.items():
         fields[free_name(name, fields, taken)] = value
     return encode_line(fields)
-
-
-def _encode_by_default(record: logging.LogRecord, session: str | None, seq: int | None) -> bytes:
-    try:
-        fields = common_fields(record, session, seq)
-        line = encode_native(fields) if fields is not None else None
-        if line is not None:
-            return line
-    except Exception:
-        pass  # a template that its arguments don't fit: the long way says so
-    return DEFAULT.encode(record, session, seq)
 
 
 def _checked(formatter: JsonlFormatter) -> LineEncoder:

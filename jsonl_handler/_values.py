@@ -142,32 +142,38 @@ def describe(error: BaseException) -> str:
     return f"{qualified_name(type(error))}: {text(error)}"
 
 
-# Two texts from tables are faster than one that is formatted.
+MICROS = [f"{number:03}Z" for number in range(1000)]
+"""The end of a timestamp: microseconds within a millisecond, and the zone."""
 _MILLIS = [f".{number:03}" for number in range(1000)]
-_MICROS = [f"{number:03}Z" for number in range(1000)]
-_second: tuple[int, str] = (0, "1970-01-01T00:00:00")
+_second = (0, "1970-01-01T00:00:00")
+# One tuple is read and replaced at once, so threads need no lock. It begins a second early, where no number is below 0.
+milli: tuple[int, int, str] = (-1, 1_000_000, "1970-01-01T00:00:00.000")
+"""The last millisecond: a second before its own, the microseconds from there to its begin, and the text up to it."""
 
 
 def timestamp_text(created: Any) -> str | None:
     """Seconds since the epoch as RFC 3339 text in UTC, six digits; None if the calendar has no such time."""
-    # One tuple is read and replaced at once, so threads need no lock.
-    global _second
+    global milli, _second
     try:
-        seconds, prefix = _second
-        micros = round((created - seconds) * 1e6)
-        if not 0 <= micros < 1_000_000:
-            # Another second than the last one.
-            seconds = math.floor(created)
-            micros = round((created - seconds) * 1e6)
-            if micros == 1_000_000:
-                seconds, micros = seconds + 1, 0
-            # Not by `datetime`: adding a timedelta crashes CPython 3.13.0 at the interpreter's end.
-            year, month, day, hour, minute, second = time.gmtime(seconds)[:6]
-            if not 1 <= year <= 9999:
-                return None
-            prefix = f"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}"
-            _second = (seconds, prefix)
-        stamp: str = prefix + _MILLIS[micros // 1000] + _MICROS[micros % 1000]
+        base, first, prefix = milli
+        at = int((created - base) * 1e6 + 0.5) - first
+        if not 0 <= at < 1000:
+            base = math.floor(created) - 1
+            since = int((created - base) * 1e6 + 0.5)
+            if since == 2_000_000:
+                base, since = base + 1, 1_000_000
+            second, text_of_second = _second
+            if second != base + 1:
+                # Not by `datetime`: adding a timedelta crashes CPython 3.13.0 at the interpreter's end.
+                year, month, day, hour, minute, whole = time.gmtime(base + 1)[:6]
+                if not 1 <= year <= 9999:
+                    return None
+                text_of_second = f"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{whole:02}"
+                _second = (base + 1, text_of_second)
+            millis, at = divmod(since - 1_000_000, 1000)
+            prefix = text_of_second + _MILLIS[millis]
+            milli = (base, since - at, prefix)
+        stamp: str = prefix + MICROS[at]
         return stamp
     except Exception:
         return None

@@ -14,7 +14,7 @@ from jsonl_handler._clock import now
 from jsonl_handler._dates import OpenDate
 from jsonl_handler._fork import start_over_in_children
 from jsonl_handler._lineage import Lineage, SupersededError
-from jsonl_handler._lines import line_encoder, seq_names
+from jsonl_handler._lines import seq_names, way_of
 from jsonl_handler._session_files import SessionFiles
 from jsonl_handler._session_handler import SessionHandler
 from jsonl_handler._status import Stats, Voice
@@ -72,7 +72,7 @@ class RotatingSessionJsonlHandler(SessionHandler):
         for key in settings:
             if key not in FILE_SETTINGS:
                 raise ConfigError(None, key, "is a setting of the buffer, which only JsonlHandler has; remove it")
-        self._encode = line_encoder(None)
+        self._way = way_of(None)
         self._build(SessionFiles(directory, prefix, session_id, loaded, self))
         super().__init__(level)
         self._files.tell_problems(problems)
@@ -103,7 +103,7 @@ class RotatingSessionJsonlHandler(SessionHandler):
         """Make lines with *fmt*; None for the default ones."""
         super().setFormatter(fmt)
         self._files.seq_names = seq_names(fmt)
-        self._encode = line_encoder(fmt)
+        self._way = way_of(fmt)
 
     def handle(self, record: logging.LogRecord) -> Any:
         """Filter a record and write it; never raises an `Exception`."""
@@ -204,7 +204,7 @@ class RotatingSessionJsonlHandler(SessionHandler):
         try:
             lineage = self.open()
             close_at_exit(self, reopened=self._closed_once)
-            line = self._encode(record, lineage.session_id, lineage.next_seq())
+            line = self._way.encode(record, lineage.session_id, lineage.next_seq())
             day = self._day_of(getattr(record, "created", None))
             if self._finish() and self._tell_loss() and self._say_remarks():
                 self._unfinished = _Unfinished(fit(line, self.settings.max_record_bytes), [(0, day)])

@@ -24,6 +24,8 @@ CORE_FIELDS = frozenset({"timestamp", "level", "logger", "message", "session", "
 # logging refuses `message` and `asctime` as extras: they are not the user's, another formatter left them.
 _LEFT_BY_FORMATTERS = frozenset({"message", "asctime"})
 _STANDARD_ATTRIBUTES = frozenset(RESERVED_ATTRS) | {"taskName"} | _LEFT_BY_FORMATTERS
+RESERVED = (CORE_FIELDS | _STANDARD_ATTRIBUTES) - _LEFT_BY_FORMATTERS
+"""What no extra of the user's can be called in a line of the default formatter."""
 _OURS_IN_FMT = CORE_FIELDS - {"message", "stack_info"}
 _ADDED_LAST = frozenset({"session", "seq", "exception", "exc_info", "exc_text", "stack_info"})
 _JSON_STEPS = ("jsonify_log_record", "serialize_log_record")
@@ -41,6 +43,7 @@ class JsonlFormatter(BaseJsonFormatter):
     """
 
     _is_default: bool | None
+    _has_usual_reserved: bool
 
     def __init__(
         self,
@@ -91,13 +94,23 @@ class JsonlFormatter(BaseJsonFormatter):
     def encode(self, record: logging.LogRecord, session: str | None = None, seq: int | None = None) -> bytes:
         """The record as one line; *session* and *seq* are left out when None. The record is not changed."""
         try:
-            if self._is_default is None:
-                super().__setattr__("_is_default", self._find_default())
-            if self._is_default and not (self.rename_fields or self.static_fields or self.defaults):
+            if self.is_default():
                 return self._encoder(self._default_fields(record, record.__dict__, session, seq))
             return self._encode_in_steps(record, session, seq)
         except Exception as error:
             return rescued(record, session, seq, error)
+
+    def is_default(self) -> bool:
+        """True while no option, and no method of a subclass, makes another line than the default."""
+        if self._is_default is None:
+            super().__setattr__("_is_default", self._find_default())
+            super().__setattr__("_has_usual_reserved", self.reserved_attrs == _STANDARD_ATTRIBUTES)
+        # Some are changed in place.
+        return self._is_default is True and not (self.rename_fields or self.static_fields or self.defaults)
+
+    def is_stock(self) -> bool:
+        """True while `is_default`, and `reserved_attrs` are the usual ones."""
+        return self.is_default() and self._has_usual_reserved and len(self.reserved_attrs) == len(_STANDARD_ATTRIBUTES)
 
     def format(self, record: logging.LogRecord) -> str:
         """The line without its newline, for handlers that know of no session."""

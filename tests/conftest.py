@@ -6,6 +6,7 @@ import errno
 import json
 import logging
 import os
+import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -61,6 +62,12 @@ def lines_of(where: Path) -> list[dict[str, Any]]:
         assert content == b"" or content.endswith(b"\n"), f"{path} ends in the middle of a line"
         found += [parse_strictly(line) for line in content.splitlines()]
     return found
+
+
+def remove_all(directory: Path) -> None:
+    """Remove a directory in which a sweep may be going on, which still makes files there."""
+    while directory.exists():
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def messages_of(where: Path) -> list[Any]:

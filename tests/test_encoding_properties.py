@@ -7,6 +7,7 @@ import decimal
 import enum
 import json
 import logging
+import math
 import pathlib
 import uuid
 from typing import Any
@@ -15,11 +16,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jsonl_handler import _encoding
-from jsonl_handler._common import common_fields
+from jsonl_handler import _common, _encoding
+from jsonl_handler._common import ShortWay
 from jsonl_handler._encoding import Encoder, choose_encoder
-from jsonl_handler._lines import encode_event, line_encoder
-from jsonl_handler.formatter import JsonlFormatter
+from jsonl_handler._lines import encode_event, way_of
+from jsonl_handler._values import timestamp_text
+from jsonl_handler.formatter import RESERVED, JsonlFormatter
 
 orjson = pytest.importorskip("orjson")
 
@@ -370,26 +372,93 @@ def common_records(draw: st.DrawFn) -> logging.LogRecord:
     return record
 
 
-@many
+@pytest.fixture
+def compiled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first record of a shape goes the short way already."""
+    monkeypatch.setattr(_common, "_OFTEN", 1)
+
+
+@pytest.mark.usefixtures("compiled_at_once")
+@settings(many, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(common_records())
 def test_the_short_way_and_the_general_way_write_the_same(record: logging.LogRecord) -> None:
     """The line of a record does not depend on which way it went."""
-    line = line_encoder(None)(record, "1a2b3c4d", 17)
+    line = way_of(None).encode(record, "1a2b3c4d", 17)
 
     assert line == JsonlFormatter().encode(record, "1a2b3c4d", 17)
     with pytest.MonkeyPatch.context() as without_orjson:
-        without_orjson.setattr(_encoding, "ORJSON_ENCODER", None)
-        line = line_encoder(None)(record, "1a2b3c4d", 17)
+        without_orjson.setattr(_encoding, "NATIVE_DUMPS", None)
+        line = way_of(None).encode(record, "1a2b3c4d", 17)
     assert strict(line) == written(record, STDLIB)
 
 
-def test_what_most_programs_log_goes_the_short_way() -> None:
+@pytest.mark.parametrize("encoder", ["orjson", "json"])
+@pytest.mark.parametrize("extra", [{}, {"a": 1, "b": 'x"\\\n{}%é', "c": 1.5, "d": None, "e": True, "it's {": -0.0}])
+def test_what_most_programs_log_goes_the_short_way(
+    extra: dict[str, Any], encoder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A text, arguments, plain extras, and what a console handler in front leaves: all of that is common."""
-    record = make("%s of %d", ("one", 2), {"a": 1, "b": "x", "c": 1.5, "d": None, "e": True})
-    assert common_fields(record, "1a2b3c4d", 17) is not None
-    logging.Formatter("%(asctime)s %(message)s").format(record)
+    if encoder == "json":
+        monkeypatch.setattr(_encoding, "NATIVE_DUMPS", None)
+        monkeypatch.setattr(_encoding, "ORJSON_ENCODER", None)
+    general = JsonlFormatter().encode
+    asked: list[logging.LogRecord] = []
 
-    fields = common_fields(record, "1a2b3c4d", 17)
+    def ask(record: logging.LogRecord, session: str | None, seq: int | None) -> bytes:
+        asked.append(record)
+        return general(record, session, seq)
 
-    assert fields == JsonlFormatter()._default_fields(record, record.__dict__, "1a2b3c4d", 17)
-    assert list(fields or ()) == ["timestamp", "level", "logger", "message", "session", "seq", *"abcde"]
+    way = ShortWay(ask, RESERVED)
+    for number in range(200):
+        fresh = make("%s of %d", ("one", number), dict(extra))
+        if number % 2:
+            logging.Formatter("%(asctime)s %(message)s").format(fresh)
+        assert way.encode(fresh, "1a2b3c4d", number) == general(fresh, "1a2b3c4d", number)
+    # Until each of the two shapes has come often.
+    assert len(asked) == 2 * (_common._OFTEN - 1)
+
+
+def test_shapes_without_end_are_not_all_kept() -> None:
+    """Programs whose extras have ever new names don't fill the memory with what is kept of each."""
+    way = ShortWay(JsonlFormatter().encode, RESERVED)
+    for number in range(_common._MOST_SEEN + 10):
+        way.encode(make("x", (), {f"a{number}": 1}), "s", number)
+    assert len(way._seen) <= _common._MOST_SEEN
+    for number in range(_common._MOST_COMPILED + 10):
+        for seq in range(_common._OFTEN):
+            assert json.loads(way.encode(make("x", (), {f"b{number}": seq}), "s", seq))[f"b{number}"] == seq
+    assert len(way._compiled) == _common._MOST_COMPILED
+    way.encode(make("x", (), {"c" * (_common._LONGEST_NAME + 1): 1}), "s", 0)
+    assert not any(len(name) > _common._LONGEST_NAME for names in way._seen for name in names)
+
+
+def test_options_that_change_later_are_seen(compiled_at_once: None) -> None:
+    """A formatter whose options are changed while it is in use writes as they say from then on."""
+    formatter = JsonlFormatter()
+    way = way_of(formatter)
+    for change in (
+        lambda: formatter.static_fields.update(a=1),
+        lambda: formatter.static_fields.clear(),
+        lambda: setattr(formatter, "timestamp", False),
+        lambda: setattr(formatter, "timestamp", True),
+        lambda: formatter.reserved_attrs.add("user"),
+        lambda: formatter.rename_fields.update(level="severity"),
+    ):
+        change()
+        fresh = make("x", (), {"user": "alice"})
+        assert way.encode(fresh, "s", 1) == formatter.encode(fresh, "s", 1)
+    assert b"alice" not in way.encode(fresh, "s", 1)
+
+
+@many
+@given(st.floats(0, 253402300799, allow_nan=False), st.lists(st.integers(-3_000_000, 3_000_000), max_size=5))
+def test_a_timestamp_does_not_depend_on_the_one_before(created: float, shifts: list[int]) -> None:
+    """The text of a moment is that of the nearest microsecond, whatever was written before it."""
+    for shift in (*shifts, 0):
+        moment = created + shift / 1e6
+        if 0 <= moment < 253402300799:
+            written_text = timestamp_text(moment)
+            whole = math.floor(moment)
+            micros = math.floor((moment - whole + 1) * 1e6 + 0.5) - 1_000_000
+            told = datetime.datetime.fromtimestamp(whole, datetime.UTC) + datetime.timedelta(microseconds=micros)
+            assert written_text == told.strftime("%Y-%m-%dT%H:%M:%S.%fZ").rjust(27, "0")

@@ -16,7 +16,7 @@ from pythonjsonlogger.core import BaseJsonFormatter
 from pythonjsonlogger.json import JsonFormatter
 
 from jsonl_handler._encoding import ORJSON_ENCODER, STDLIB_ENCODER, checked_line, choose_encoder, encode_line
-from jsonl_handler._lines import encode_event, line_encoder
+from jsonl_handler._lines import encode_event, way_of
 from jsonl_handler.errors import ConfigError
 from jsonl_handler.formatter import JsonlFormatter
 
@@ -594,7 +594,7 @@ def test_an_overridden_format_is_used() -> None:
         def format(self, record: logging.LogRecord) -> str:
             return '{"mine": true}'
 
-    assert line_encoder(Own())(make(), "s", 1) == b'{"mine": true}\n'
+    assert way_of(Own()).encode(make(), "s", 1) == b'{"mine": true}\n'
 
 
 # Any formatter
@@ -604,13 +604,13 @@ def test_no_formatter_is_the_default_one() -> None:
     """Without a formatter, and with ours, the line carries session and seq."""
     expected = JsonlFormatter().encode(make(), "s", 1)
 
-    assert line_encoder(None)(make(), "s", 1) == expected
-    assert line_encoder(JsonlFormatter())(make(), "s", 1) == expected
+    assert way_of(None).encode(make(), "s", 1) == expected
+    assert way_of(JsonlFormatter()).encode(make(), "s", 1) == expected
 
 
 def test_a_plain_formatters_text_is_the_message() -> None:
     """What logging.Formatter returns is one field, newlines included."""
-    encode = line_encoder(logging.Formatter("%(levelname)s\n%(message)s"))
+    encode = way_of(logging.Formatter("%(levelname)s\n%(message)s")).encode
 
     assert json.loads(encode(make(), "s", 1)) == {"message": "INFO\nhello world"}
 
@@ -620,8 +620,8 @@ def test_a_foreign_json_line_is_kept_as_it_is() -> None:
     one_line = JsonFormatter("%(message)s", timestamp=False)
     indented = JsonFormatter("%(message)s", json_indent=2)
 
-    assert line_encoder(one_line)(make(a=1), "s", 1) == b'{"message": "hello world", "a": 1}\n'
-    assert line_encoder(indented)(make(a=1), "s", 1) == b'{"message":"hello world","a":1}\n'
+    assert way_of(one_line).encode(make(a=1), "s", 1) == b'{"message": "hello world", "a": 1}\n'
+    assert way_of(indented).encode(make(a=1), "s", 1) == b'{"message":"hello world","a":1}\n'
 
 
 class Returns(BaseJsonFormatter):
@@ -652,7 +652,7 @@ class Returns(BaseJsonFormatter):
 )
 def test_a_foreign_line_is_made_valid(returned: Any, line: dict[str, Any]) -> None:
     """What another JSON formatter returns ends as one strict JSON object, whatever it is."""
-    written = line_encoder(Returns(returned))(make(), "s", 1)
+    written = way_of(Returns(returned)).encode(make(), "s", 1)
 
     assert written.count(b"\n") == 1
     assert json.loads(written, parse_constant=pytest.fail) == line
@@ -661,7 +661,7 @@ def test_a_foreign_line_is_made_valid(returned: Any, line: dict[str, Any]) -> No
 @pytest.mark.parametrize("formatter", [Returns(ValueError("oops")), BaseJsonFormatter()])
 def test_a_foreign_formatter_that_fails_costs_no_record(formatter: logging.Formatter) -> None:
     """When another formatter raises, the default line is written and names the error."""
-    fields = json.loads(line_encoder(formatter)(make(mine=1), "s", 1))
+    fields = json.loads(way_of(formatter).encode(make(mine=1), "s", 1))
 
     assert (fields["message"], fields["mine"], fields["seq"]) == ("hello world", 1, 1)
     assert fields["formatter_error"].startswith(("ValueError: oops", "NotImplementedError"))

@@ -5,13 +5,12 @@ from __future__ import annotations
 import datetime as dt
 import errno
 import os
-import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import PATIENCE, Disk, Notices, lines_of, messages_of, record, segments_of
+from conftest import PATIENCE, Disk, Notices, lines_of, messages_of, record, remove_all, segments_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -347,7 +346,7 @@ def test_a_deleted_directory_is_made_again(make: Make, logs: Path) -> None:
     handler.handle(record("gone"))
     handler.flush(PATIENCE)
     session = handler.session_id
-    shutil.rmtree(logs)
+    remove_all(logs)
     texts = [f"{number} " + "x" * 500 for number in range(20)]
     for text in texts:
         handler.handle(record(text))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -13,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import PATIENCE, Disk, Notices, lines_of, messages_of, record, segments_of
+from conftest import PATIENCE, Disk, Notices, lines_of, messages_of, record, remove_all, segments_of
 from mounts import in_private_mounts, needs_mounts
 
 from jsonl_handler import ConfigError, JsonlFormatter, JsonlHandler
@@ -211,7 +210,7 @@ def test_a_directory_that_goes_away_under_load(make: Make, logs: Path, notices: 
     handler = make(flush_interval=0.01)
     handler.handle(record("before"))
     assert handler.flush(PATIENCE)
-    shutil.rmtree(logs)
+    remove_all(logs)
     if broken == "replaced":
         logs.write_text("in the way")
     for number in range(100):
