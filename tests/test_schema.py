@@ -321,7 +321,6 @@ WORDS = ["unlimited", "Unlimited", "unlimited\n", "", "ERROR", "warn", "Notset",
 TEXTS = (
     st.text(max_size=12)
     | st.sampled_from([*WORDS, *(choice for rule in RULES.values() for choice in rule.choices)])
-    | st.from_regex(r"(0o?)?[0-7]{3}")
     | st.from_regex(r"(?i)\A(unlimited|notset|critical)\Z", alphabet=st.characters(codec="ascii"))
 )
 MODES = st.integers(0o600, 0o700)
@@ -362,6 +361,13 @@ def test_what_the_schema_refuses_is_refused_by_the_settings(values: dict[str, ob
         assert not loads(**values)
     elif not crossed:
         assert loads(**values)
+
+
+def test_the_schema_agrees_about_every_mode() -> None:
+    """Each mode there is, as a number and in each spelling, is valid when `Settings` takes it."""
+    for mode in range(-1, 0o2000):
+        for value in (mode, f"{mode:o}", f"0{mode:o}", f"0o{mode:o}", f"0O{mode:o}"):
+            assert accepts(file_mode=value) is loads(file_mode=value), value
 
 
 @given(prefix=st.text(max_size=70) | st.from_regex(r"[A-Za-z0-9._-]{1,66}"))
