@@ -115,7 +115,12 @@ def test_every_recipe_can_be_run() -> None:
     assert not [language for blocks in SECTIONS.values() for language, _ in blocks if language not in LANGUAGES]
 
 
-@pytest.mark.skipif(not hasattr(jsonl_handler, "configure"), reason="the package has no `configure` yet")
+needs_configure = pytest.mark.skipif(
+    not hasattr(jsonl_handler, "configure"), reason="the package has no `configure` yet"
+)
+
+
+@needs_configure
 @pytest.mark.parametrize("title", RECIPES)
 def test_a_recipe_does_what_it_says(title: str, tmp_path: Path) -> None:
     """What a recipe asserts holds after its edit, and its commands succeed."""
@@ -135,3 +140,21 @@ def test_a_recipe_does_what_it_says(title: str, tmp_path: Path) -> None:
     )
 
     assert done.returncode == 0, done.stderr
+
+
+@needs_configure
+@pytest.mark.parametrize("language", ["json", "yaml"])
+def test_a_file_for_an_editor_is_a_configuration(
+    language: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What tells an editor of the schema does not keep the file from being used."""
+    if language == "yaml":
+        pytest.importorskip("yaml")
+    (text,) = [text for kind, text in SECTIONS["Let the editor check the file"] if kind == language]
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / f"logging.{language}"
+    path.write_text(text, encoding="utf-8")
+
+    with jsonl_handler.configure(path) as configuration:
+        assert "logging.schema.json" in text
+        assert configuration.last_error is None

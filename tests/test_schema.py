@@ -224,6 +224,7 @@ disable_existing_loggers = false
 [handlers.events]
 class = "jsonl_handler.JsonlHandler"
 directory = "logs"
+strict = true
 max_files = "unlimited"
 file_mode = "0640"
 context = { app = "shop" }
@@ -293,6 +294,23 @@ def test_a_fault_in_a_whole_file_is_found(good: str, bad: str) -> None:
     assert TOML.count(good) == 1
 
     assert not WHOLE.is_valid(tomllib.loads(TOML.replace(good, bad)))
+
+
+@pytest.mark.skipif(not hasattr(jsonl_handler, "configure"), reason="the package has no `configure` yet")
+@pytest.mark.parametrize(("good", "bad"), [("version = 1", "version = 1"), *FAULTS])
+def test_configure_says_the_same_of_a_whole_file(
+    good: str, bad: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the schema finds wrong in a file `configure` refuses, and it takes what the schema accepts."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "logging.toml"
+    path.write_text(TOML.replace(good, bad), encoding="utf-8")
+
+    if good == bad:
+        jsonl_handler.configure(path).close()
+    else:
+        with pytest.raises(ConfigError):
+            jsonl_handler.configure(path)
 
 
 def test_other_handlers_are_not_judged() -> None:
