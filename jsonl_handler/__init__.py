@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from jsonl_handler._buffer import RecordBuffer
 from jsonl_handler._status import Stats
 from jsonl_handler.errors import ConfigError, JsonlHandlerError
@@ -11,6 +13,9 @@ from jsonl_handler.handler import JsonlHandler
 from jsonl_handler.pair import BatchQueueListener, SessionQueueHandler
 from jsonl_handler.reading import recover
 from jsonl_handler.settings import Problem, Settings
+
+if TYPE_CHECKING:
+    from jsonl_handler._schema import json_schema
 
 __all__ = [
     "BatchQueueListener",
@@ -24,5 +29,18 @@ __all__ = [
     "SessionQueueHandler",
     "Settings",
     "Stats",
+    "json_schema",
     "recover",
 ]
+
+# What few programs ask for is imported when they do.
+_LATER = {"json_schema": "_schema"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+    return value

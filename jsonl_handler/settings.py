@@ -17,7 +17,9 @@ from jsonl_handler._codec import is_available
 from jsonl_handler._rules import MAX_INTEGER, Broken, Kind, Rule, check, shown
 from jsonl_handler.errors import ConfigError
 
-_PREFIX = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,64}", re.ASCII)
+PREFIX = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", re.ASCII)
+"""What the names of files may begin with."""
+
 _KIB = 1024
 _MIB = 1024 * _KIB
 
@@ -188,7 +190,7 @@ KEYS: tuple[str, ...] = tuple(RULES)
 
 def check_prefix(prefix: object) -> str:
     """*prefix*, if files may begin with it; raises `ConfigError` otherwise."""
-    if isinstance(prefix, str) and _PREFIX.fullmatch(prefix):
+    if isinstance(prefix, str) and PREFIX.fullmatch(prefix):
         return str.__str__(prefix)
     rule = "must be 1 to 64 of the characters A-Z a-z 0-9 . _ - and not begin with a dot"
     raise ConfigError(None, "prefix", f"{rule}, got {shown(prefix)}")

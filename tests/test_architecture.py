@@ -22,7 +22,7 @@ ROOT = Path(jsonl_handler.__file__).parent
 # Everyone may import `errors`, `_status` and `_clock`; those import nobody outside of them.
 # docs/design.md shows the same table.
 ARROWS: dict[str, set[str]] = {
-    "__init__": {"_buffer", "files", "formatter", "handler", "pair", "reading", "settings"},
+    "__init__": {"_buffer", "_schema", "files", "formatter", "handler", "pair", "reading", "settings"},
     "__main__": {"cli"},
     "errors": set(),
     "_clock": set(),
@@ -31,6 +31,7 @@ ARROWS: dict[str, set[str]] = {
     "_aliases": set(),
     "settings": {"_aliases", "_codec", "_rules"},
     "_settings_docs": {"_rules", "settings"},
+    "_schema": {"_rules", "settings"},
     "_values": set(),
     "_encoding": {"_values"},
     "_truncation": {"_values"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 from test_architecture import ARROWS
+
+import jsonl_handler
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -25,7 +28,9 @@ def blocks(text: str, language: str) -> list[str]:
 def run_python(source: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     script = cwd / "example.py"
     script.write_text(source, encoding="utf-8")
-    return subprocess.run([sys.executable, script], cwd=cwd, capture_output=True, text=True, timeout=60)
+    # The package that is tested, wherever another one may be installed.
+    env = os.environ | {"PYTHONPATH": str(Path(jsonl_handler.__file__).parent.parent)}
+    return subprocess.run([sys.executable, script], cwd=cwd, env=env, capture_output=True, text=True, timeout=60)
 
 
 def test_the_readme_example_writes_the_line_that_it_shows(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from jsonl_handler import json_schema
 from jsonl_handler.cli.demo import run_demo
 
 app = typer.Typer(
@@ -31,7 +33,7 @@ def _common(
         typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True),
     ] = False,
 ) -> None:
-    # A callback keeps `demo` a command with a name; typer folds a single command into the program itself.
+    # Only for the option that belongs to no command.
     pass
 
 
@@ -51,3 +53,13 @@ def demo(
     """
     folder = directory if directory is not None else Path(tempfile.mkdtemp(prefix="jsonl_handler-demo-"))
     raise typer.Exit(run_demo(folder, processes=processes, threads=threads, files=files, seconds=seconds))
+
+
+@app.command()
+def schema(
+    whole: Annotated[
+        bool, typer.Option("--whole", help="The schema of a whole logging configuration, not of one handler's entry.")
+    ] = False,
+) -> None:
+    """Print the JSON Schema (2020-12) of the configuration, for editors and other programs."""
+    typer.echo(json.dumps(json_schema(whole=whole), indent=2))
