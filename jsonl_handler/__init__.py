@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 from jsonl_handler._buffer import RecordBuffer
 from jsonl_handler._status import Stats
 from jsonl_handler.errors import ConfigError, JsonlHandlerError
-from jsonl_handler.files import RotatingSessionJsonlHandler
 from jsonl_handler.formatter import JsonlFormatter
 from jsonl_handler.handler import JsonlHandler
 from jsonl_handler.pair import BatchQueueListener, SessionQueueHandler
-from jsonl_handler.reading import recover
 from jsonl_handler.settings import Problem, Settings
 
 if TYPE_CHECKING:
     from jsonl_handler._schema import json_schema
+    from jsonl_handler.files import RotatingSessionJsonlHandler
+    from jsonl_handler.reading import recover
 
 __all__ = [
     "BatchQueueListener",
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 # What few programs ask for is imported when they do.
-_LATER = {"json_schema": "_schema"}
+_LATER = {"RotatingSessionJsonlHandler": "files", "json_schema": "_schema", "recover": "reading"}
 
 
 def __getattr__(name: str) -> Any:

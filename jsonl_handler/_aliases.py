@@ -5,7 +5,6 @@ Nothing is translated silently: an alias is only ever named in an error.
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import TYPE_CHECKING
 
@@ -105,6 +104,9 @@ def advice(key: str, units: Mapping[str, str]) -> str:
     for spelled, answers in ((snake, _answers(units)), (_squeezed(snake), _squeezed_answers(units))):
         if spelled in answers:
             return answers[spelled]
+    # It is slow to import, and only a mistake asks for it.
+    import difflib
+
     near = difflib.get_close_matches(snake, (*units, *ARGUMENTS), n=1)
     return _use(near[0], units) if near else f"the settings are {', '.join(units)}"
 

@@ -76,6 +76,13 @@ def checked_line(line: bytes | str) -> bytes:
 
     It is trusted to be JSON: only what would tear it apart, or no reader could decode, is looked for.
     """
+    if type(line) is bytes and line.isascii() and line.startswith(b"{") and b"\r" not in line and b"\0" not in line:
+        # What encoders make.
+        end = line.find(b"\n")
+        if end < 0:
+            return line + b"\n"
+        if end == len(line) - 1:
+            return line
     try:
         raw = line.encode("utf-8", "surrogatepass") if isinstance(line, str) else bytes(memoryview(line))
     except TypeError:

@@ -10,9 +10,12 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from jsonl_handler._mounts import kind_of
+from jsonl_handler._mounts import content_of, kind_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # `O_NOFOLLOW`, `O_CLOEXEC` and `O_BINARY` are not everywhere.
 SAFE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -152,7 +155,7 @@ def boot_id() -> str:
     """A text that changes with each start of this machine; empty where there is none."""
     try:
         # Not as text: that would import a codec, and an import that another thread is in at a fork hangs the child.
-        return Path("/proc/sys/kernel/random/boot_id").read_bytes().decode("ascii").strip()
+        return content_of("/proc/sys/kernel/random/boot_id").decode("ascii").strip()
     except OSError:
         return ""
 

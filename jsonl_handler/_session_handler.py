@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from jsonl_handler._session_files import SessionFiles
-from jsonl_handler.settings import Settings
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from jsonl_handler._session_files import SessionFiles
+    from jsonl_handler.settings import Settings
 
 
 class SessionHandler(logging.Handler):

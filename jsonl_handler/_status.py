@@ -12,9 +12,12 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jsonl_handler._clock import monotonic
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LOGGER_NAME = "jsonl_handler"
 

@@ -7,7 +7,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jsonl_handler._at_exit import close_at_exit
 from jsonl_handler._buffer import RecordBuffer
@@ -15,11 +15,13 @@ from jsonl_handler._door import Door
 from jsonl_handler._fork import start_over_in_children
 from jsonl_handler._lineage import Lineage, SupersededError
 from jsonl_handler._lines import seq_names
-from jsonl_handler._session_files import SessionFiles
 from jsonl_handler._session_handler import SessionHandler
 from jsonl_handler._status import Stats
 from jsonl_handler.pair import BatchQueueListener
 from jsonl_handler.settings import Settings, without_memory
+
+if TYPE_CHECKING:
+    from jsonl_handler._session_files import SessionFiles
 
 _MOMENT = 1.0
 
@@ -53,6 +55,9 @@ class JsonlHandler(SessionHandler):
             loaded, refused = without_memory(settings, str(error), strict=strict)
             problems = [refused, *problems]
             buffer = RecordBuffer(loaded)
+        # Not with the package: it is half of all that is imported.
+        from jsonl_handler._session_files import SessionFiles
+
         self._build(buffer, SessionFiles(directory, prefix, session_id, loaded, self))
         super().__init__(level)
         self._files.tell_problems(problems)
@@ -83,7 +88,7 @@ class JsonlHandler(SessionHandler):
         # Until all is built: where there is no memory for a buffer, the old one must not be used.
         self._enabled = False
         old = self._files
-        self._files = files = SessionFiles(old.directory, old.prefix, None, old.settings, self)
+        self._files = files = type(old)(old.directory, old.prefix, None, old.settings, self)
         self._build(RecordBuffer(files.settings), files)
         self._use(self.formatter)
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self
 
 from jsonl_handler._aliases import advice
-from jsonl_handler._codec import is_available
 from jsonl_handler._rules import MAX_INTEGER, Broken, Kind, Rule, check, shown
 from jsonl_handler.errors import ConfigError
 
@@ -232,12 +231,16 @@ def _plain(key: object) -> str:
 def _cross(values: dict[str, Any], chosen: set[str], suspended: frozenset[str]) -> dict[str, tuple[str, str]]:
     """Clamp *values* to each other and to what is installed; rule and consequence for each that the user chose."""
     texts = {}
-    if values["compress"] is not None and not is_available(values["compress"]):
-        values["compress"] = None
-        texts["compress"] = (
-            "needs Python 3.14 or the package backports.zstd",
-            'segments stay uncompressed; install "jsonl-handler[zstd]", or use "gzip"',
-        )
+    if values["compress"] is not None:
+        # Few ask for it, and it brings much along.
+        from jsonl_handler._codec import is_available
+
+        if not is_available(values["compress"]):
+            values["compress"] = None
+            texts["compress"] = (
+                "needs Python 3.14 or the package backports.zstd",
+                'segments stay uncompressed; install "jsonl-handler[zstd]", or use "gzip"',
+            )
     total = None if "max_total_bytes" in suspended else values["max_total_bytes"]
     for key, bound, name, consequence in (
         ("flush_batch_size", values["buffer_limit"], "buffer_limit", "{} is used instead"),

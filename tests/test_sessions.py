@@ -594,7 +594,7 @@ def test_network_file_systems_are_known_by_their_mounts(
     monkeypatch: pytest.MonkeyPatch, folder: str, hidden: bool
 ) -> None:
     """The longest mount point above a directory says what it lies on."""
-    from jsonl_handler import _lockfile
+    from jsonl_handler import _lockfile, _mounts
 
     mounts = (
         "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n"
@@ -604,7 +604,7 @@ def test_network_file_systems_are_known_by_their_mounts(
         "26 22 0:42 / /srv/grün rw - 9p share rw\n"
         "27 22 0:43 / /srv/sshfs rw - fuse.sshfs host:/ rw\n"
     )
-    monkeypatch.setattr(Path, "read_bytes", lambda path: mounts.encode())
+    monkeypatch.setattr(_mounts, "content_of", lambda path: mounts.encode())
     assert _lockfile.may_hide_locks(Path(folder)) is hidden
 
 
