@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 import threading
 
 import pytest
+from conftest import PATIENCE, rounds
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from jsonl_handler import RecordBuffer, Settings
+from jsonl_handler import RecordBuffer, Settings, _buffer
 from jsonl_handler._stock import Batch
 
 NOON = 43200.0
@@ -234,3 +236,82 @@ def test_appends_from_eight_threads_lose_nothing() -> None:
         name, number = map(int, line.split())
         found[name].append(number)
     assert all(numbers == list(range(1000)) for numbers in found.values())
+
+
+@pytest.mark.parametrize("has_gil", [True, False])
+def test_an_append_waits_for_the_lock_only_without_a_global_one(has_gil: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While nobody changes anything an append takes no lock; where threads run at once it always does."""
+    monkeypatch.setattr(_buffer, "_HAS_GIL", has_gil)
+    buffer = RecordBuffer(settings())
+    # A writer that is awake need not be called.
+    buffer.attend()
+    buffer.append(b"first\n", 20, NOON)
+    buffer.append(b"second\n", 20, NOON)
+    appending = threading.Thread(target=buffer.append, args=(b"third\n", 20, NOON), daemon=True)
+    with buffer._lock:
+        appending.start()
+        appending.join(PATIENCE if has_gil else 0.1)
+        assert appending.is_alive() is not has_gil
+    appending.join(PATIENCE)
+    assert buffer.counts() == (0, 0, 3)
+
+
+def test_an_append_waits_for_who_changes_the_buffer() -> None:
+    """A line that comes while another thread changes the buffer is appended afterwards."""
+    buffer = RecordBuffer(settings())
+    buffer.append(b"first\n", 20, NOON)
+    inside, go_on = threading.Event(), threading.Event()
+
+    def change() -> None:
+        inside.set()
+        assert go_on.wait(PATIENCE)
+
+    changing = threading.Thread(target=buffer._locked, args=(change,), daemon=True)
+    changing.start()
+    assert inside.wait(PATIENCE)
+    appending = threading.Thread(target=buffer.append, args=(b"second\n", 20, NOON), daemon=True)
+    appending.start()
+    appending.join(0.1)
+    assert buffer._arena.count == 1
+    go_on.set()
+    appending.join(PATIENCE)
+    changing.join(PATIENCE)
+    assert buffer.counts() == (0, 0, 2)
+
+
+@pytest.mark.parametrize("has_gil", [True, False])
+def test_threads_that_change_as_often_as_they_can_tear_nothing(has_gil: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight threads append while another takes batches: each line is there once, whole, in its thread's order."""
+    monkeypatch.setattr(_buffer, "_HAS_GIL", has_gil)
+    count = rounds(1_000, 20_000)
+    buffer = RecordBuffer(settings(overflow="block", buffer_limit=200))
+    found: list[bytes] = []
+
+    def take() -> None:
+        buffer.attend()
+        while len(found) < 8 * count:
+            buffer.wait(0.001)
+            batch = buffer.take()
+            if batch is not None:
+                found.extend(lines_in(batch))
+                buffer.done(batch)
+
+    def append(who: int) -> None:
+        for number in range(count):
+            buffer.append(b"%d %d %s\n" % (who, number, b"x" * (number % 50)), 20, NOON + DAY * (number % 97 == 0))
+
+    threads = [threading.Thread(target=take, daemon=True)]
+    buffer.expect()
+    threads += [threading.Thread(target=append, args=(who,), daemon=True) for who in range(8)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE)
+    finally:
+        sys.setswitchinterval(interval)
+    expected = {who: [b"%d %d %s\n" % (who, n, b"x" * (n % 50)) for n in range(count)] for who in range(8)}
+    assert {who: [line for line in found if line.startswith(b"%d " % who)] for who in range(8)} == expected
+    assert buffer.counts() == (8 * count, 0, 0)
