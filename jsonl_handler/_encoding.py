@@ -22,7 +22,7 @@ _NATIVE_WIDTH = 10_000
 
 def STDLIB_ENCODER(fields: dict[str, Any]) -> bytes:
     """One line, written by the standard library's `json`."""
-    if _is_native(fields):
+    if is_native(fields):
         try:
             return f"{json_text(fields)}\n".encode()
         except (ValueError, OverflowError, RecursionError):
@@ -42,7 +42,7 @@ except ImportError:
 else:
 
     def _by_orjson(fields: dict[str, Any]) -> bytes:
-        if _is_native(fields):
+        if is_native(fields):
             try:
                 return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
             except TypeError:
@@ -112,8 +112,8 @@ def foreign_line(written: object) -> bytes:
     return encode_line(parsed)
 
 
-def _is_native(fields: dict[str, Any]) -> bool:
-    """Whether both encoders write *fields* alike, and safely, as it is.
+def is_native(value: Any) -> bool:
+    """Whether both encoders write *value*, a container, alike, and safely, as it is.
 
     orjson must see exact basic types only: it crashes on an Enum whose value can't be read and on an
     unfinished UUID, nests tuples without a limit, and trusts `orjson.Fragment`; json writes the keys 1 and
@@ -121,7 +121,7 @@ def _is_native(fields: dict[str, Any]) -> bool:
     The levels are walked one by one: a cycle ends at the depth limit, or at the width limit if it branches.
     """
     try:
-        level: list[Any] = [fields]
+        level: list[Any] = [value]
         for _ in range(_NATIVE_DEPTH):
             deeper: list[Any] = []
             for container in level:
@@ -132,10 +132,10 @@ def _is_native(fields: dict[str, Any]) -> bool:
                     values = container.values()
                 if _SCALARS.issuperset(map(type, values)):
                     continue
-                for value in values:
-                    kind = type(value)
+                for inner in values:
+                    kind = type(inner)
                     if kind is dict or kind is list or kind is tuple:
-                        deeper.append(value)
+                        deeper.append(inner)
                     elif kind not in _SCALARS:
                         return False
                 if len(deeper) > _NATIVE_WIDTH:

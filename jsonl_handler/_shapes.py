@@ -22,6 +22,7 @@ ATTRIBUTES = list(LogRecord("", 0, "", 0, "", (), None).__dict__)
 """What `logging` sets in each record, in its order; behind them stand the extras."""
 
 _SCALARS = frozenset({str, int, float, bool, type(None)})
+_CONTAINERS: tuple[type, ...] = (dict, list, tuple)
 _LEFT_BY_FORMATTERS = ("message", "asctime")
 
 # What is asked of the record by its own methods may be anything; nothing else may go wrong here.
@@ -71,6 +72,7 @@ def compiled(extras: Sequence[str], other: Other, general: LineEncoder) -> LineE
         "MICROS": _values.MICROS,
         "LogRecord": LogRecord,
         "values": _values,
+        "native": _is_native_container,
         "other": other,
         "general": general,
     }
@@ -78,7 +80,7 @@ def compiled(extras: Sequence[str], other: Other, general: LineEncoder) -> LineE
     if _encoding.NATIVE_DUMPS is not None:
         scope["dumps"], scope["OPTION"] = _encoding.NATIVE_DUMPS
         if names:
-            plain = " and ".join(f"type(v{at}) in SCALARS" for at in range(len(names)))
+            plain = " and ".join(f"(type(v{at}) in SCALARS or native(v{at}))" for at in range(len(names)))
             fetched += [f"        if not ({plain}):", "            return general(record, session, seq)"]
         line = _as_object(names)
     else:
@@ -110,6 +112,16 @@ def _as_text(names: Sequence[str]) -> str:
     return f"({' '.join(parts)} '}}\\n').encode()"
 
 
+def _is_native_container(value: Any) -> bool:
+    return type(value) in _CONTAINERS and _encoding.is_native(value)
+
+
+def _container_text(value: Any) -> str:
+    if not _encoding.is_native(value):
+        raise TypeError("it needs more care")
+    return json_text(value)
+
+
 def _float_text(number: float) -> str:
     if number - number != 0.0:
         raise ValueError("JSON has no such number")
@@ -122,4 +134,5 @@ _FORMS: dict[type, Callable[[Any], str]] = {
     float: _float_text,
     bool: {True: "true", False: "false"}.__getitem__,
     type(None): lambda nothing: "null",
+    **dict.fromkeys(_CONTAINERS, _container_text),
 }
