@@ -393,7 +393,9 @@ def test_the_short_way_and_the_general_way_write_the_same(record: logging.LogRec
 
 
 @pytest.mark.parametrize("encoder", ["orjson", "json"])
-@pytest.mark.parametrize("extra", [{}, {"a": 1, "b": 'x"\\\n{}%é', "c": 1.5, "d": None, "it's {": -0.0, "e": [True, {"f": (2,)}]}])
+@pytest.mark.parametrize(
+    "extra", [{}, {"a": 1, "b": 'x"\\\n{}%é', "c": 1.5, "d": None, "it's {": -0.0, "e": [True, {"f": (2,)}]}]
+)
 def test_what_most_programs_log_goes_the_short_way(
     extra: dict[str, Any], encoder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
