@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{benchmark}: {time.monotonic() - begun:.0f} s", file=sys.stderr)
     made = tables(rows)
     report.write(options.out, origin, made, rows, plot=plot.draw(options.out, made))
-    wrong = [row for row in rows if row["contender"].startswith("ours") and row["problem"] and "n" in row]
+    wrong = [row for row in rows if row["contender"].startswith(("ours", "choice")) and row["problem"] and "n" in row]
     return 1 if wrong else 0
 
 

@@ -59,6 +59,19 @@ CONTENDERS = {
         Contender("ours-structlog", "structlog + orjson → handler.write", ours.from_structlog, ("structlog", "orjson")),
         Contender("null-console", "console handler + NullHandler", ours.null_behind_console, silent=True),
         Contender("ours-console", "console handler + jsonl_handler", ours.behind_console, ("orjson",)),
+        Contender("choice-interval", "flush_interval=1.0", ours.with_settings(flush_interval=1.0), ("orjson",)),
+        Contender("choice-buffer", "buffer_limit=5000", ours.with_settings(buffer_limit=5000), ("orjson",)),
+        Contender("choice-journal", "crash_safe=False", ours.with_settings(crash_safe=False), ("orjson",)),
+        Contender("choice-formatter", "JsonlFormatter()", ours.with_formatter(), ("orjson",)),
+        Contender(
+            "choice-options",
+            'JsonlFormatter(static_fields={"app": "shop"})',
+            ours.with_formatter(static_fields={"app": "shop"}),
+            ("orjson",),
+        ),
+        Contender("choice-threads", "logging.logThreads = False and its kin", ours.without(caller=True), ("orjson",)),
+        Contender("choice-caller", "the same, and logging._srcfile = None", ours.without(caller=False), ("orjson",)),
+        Contender("choice-write", "handler.write, without a logger", ours.by_write, ("orjson",)),
         *_stdlib("Json"),
         *_stdlib("Orjson", "orjson"),
         *_stdlib("Msgspec", "msgspec")[:1],
@@ -77,6 +90,10 @@ CONTENDERS = {
     )
 }
 """Each by its name; the first is the floor that ratios refer to."""
+
+
+CHOICES = tuple(name for name in CONTENDERS if name.startswith("choice-"))
+"""What users of ours can choose; they are no peers."""
 
 
 def packages() -> dict[str, str]:

@@ -6,7 +6,8 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from benchmarks.calls import Place, Rig
@@ -62,6 +63,59 @@ def behind_console(place: Place) -> Rig:
     """A console handler sees each record first."""
     handler = _handler(place)
     return Rig(logger_with(console(), handler).info, handler.close, counts=_counts(handler))
+
+
+def with_settings(**settings: Any) -> Callable[[Place], Rig]:
+    """Settings other than the defaults."""
+
+    def build(place: Place) -> Rig:
+        return with_orjson(replace(place, settings=place.settings | settings))
+
+    return build
+
+
+def without(*, caller: bool) -> Callable[[Place], Rig]:
+    """Without the attributes that the logging HOWTO says how to switch off: thread, process, task, perhaps the caller.
+
+    The last is only for those who never ask for a line number.
+    """
+
+    def build(place: Place) -> Rig:
+        logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+        logging.logAsyncioTasks = False
+        if not caller:
+            logging._srcfile = None  # type: ignore[attr-defined]
+        return with_orjson(place)
+
+    return build
+
+
+def with_formatter(**options: Any) -> Callable[[Place], Rig]:
+    """A `JsonlFormatter` with options."""
+
+    def build(place: Place) -> Rig:
+        import orjson  # noqa: F401
+
+        from jsonl_handler import JsonlFormatter
+
+        handler = _handler(place)
+        handler.setFormatter(JsonlFormatter(**options))
+        return Rig(logger_with(handler).info, handler.close, counts=_counts(handler))
+
+    return build
+
+
+def by_write(place: Place) -> Rig:
+    """`handler.write` with a line that orjson has made, and no logger at all."""
+    import orjson
+
+    handler = _handler(place)
+
+    def info(message: str, **fields: Any) -> None:
+        moment = datetime.now(UTC).isoformat()
+        handler.write(orjson.dumps({"timestamp": moment, "level": "INFO", "message": message, **fields}))
+
+    return Rig(info, handler.close, "keywords", _counts(handler))
 
 
 def from_structlog(place: Place) -> Rig:

@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks import imports
 from benchmarks.calls import Event
-from benchmarks.contenders import CONTENDERS
+from benchmarks.contenders import CHOICES, CONTENDERS
 from benchmarks.lines import problem_of
 from benchmarks.processes import FailedError, folder, run_together
 
@@ -67,7 +67,7 @@ def cases(benchmark: str, plan: Plan) -> list[Case]:
     many = plan.files[-1]
     match benchmark:
         case "cost":
-            return [Case("cost", tuple(CONTENDERS))]
+            return [Case("cost", tuple(name for name in CONTENDERS if name not in CHOICES))]
         case "latency":
             paced: dict[str, Any] = {"measure": "latency", "share": 0.1}
             return [
@@ -97,13 +97,15 @@ def cases(benchmark: str, plan: Plan) -> list[Case]:
         case "files":
             roomy = {"settings": {"max_files": 20_000}}
             return [Case(f"{count:,} files", ("null", "ours"), files=count, place=roomy) for count in plan.files]
+        case "choices":
+            return [Case("choices", ("null", "ours", *CHOICES))]
         case "extras":
             some = ("null", "rotating-orjson", "ours")
             return [Case(f"{count} extras", some, event={"extras": count}) for count in plan.some(0, 5, 20)]
     raise ValueError(benchmark)
 
 
-BENCHMARKS = ("cost", "latency", "memory", "threads", "processes", "sizes", "files", "extras", "imports")
+BENCHMARKS = ("cost", "latency", "memory", "threads", "processes", "sizes", "files", "extras", "choices", "imports")
 
 
 def measure(benchmark: str, plan: Plan) -> Iterator[Row]:

@@ -195,6 +195,11 @@ _KINDS: dict[str, tuple[str, Sequence[str], _Tabulate]] = {
     "sizes": ("Longer messages", _LIKE_COST, _cost),
     "files": ("Files in the directory", _LIKE_COST, _cost),
     "extras": ("Number of extras", _LIKE_COST, _cost),
+    "choices": (
+        "What users can choose",
+        (*_LIKE_COST, "What the rows mean, and what they give up, is said in [performance](../performance.md)."),
+        _cost,
+    ),
     "imports": (
         "Import time",
         ("A run is good when none of filelock, typer, rich and duckdb was imported.",),
