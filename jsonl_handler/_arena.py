@@ -16,8 +16,8 @@ MOST_MARKS = 16
 Marks = list[tuple[int, int]]
 """Pairs (offset in the memory, date from there on), ascending."""
 
-Pledge = Callable[[str, int, int, int, int], None]
-"""Told before bytes are written: segment, offset in it, position of the bytes in the memory, cap and mode of files."""
+Pledge = Callable[[str, int, int], None]
+"""Told before bytes are written: segment, offset in it, position of the bytes in the memory."""
 
 
 @dataclass(slots=True)

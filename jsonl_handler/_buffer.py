@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import sys
 import threading
+import weakref
 from _thread import LockType, get_ident
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from jsonl_handler._doorbell import NEVER, Doorbell, Writer
 from jsonl_handler._journal import Journal
 from jsonl_handler._losses import Loss
 from jsonl_handler._stock import Batch, Stock
+from jsonl_handler._truncation import fit
 from jsonl_handler._waiting import Waiting
 from jsonl_handler.settings import Settings
 
@@ -27,6 +29,16 @@ _HAS_GIL = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enable
 _NESTED = "too many records in an interrupt"
 
 
+NO_MEMORY = (OSError, OverflowError, ValueError, MemoryError)
+"""What the system raises where the memory for a buffer can't be had."""
+
+
+class Entrance(Protocol):
+    """Where lines are made, of at most so many bytes."""
+
+    most: int
+
+
 class RecordBuffer(Stock):
     """Two arenas: callers append to one while the writer writes the other.
 
@@ -36,7 +48,8 @@ class RecordBuffer(Stock):
     """
 
     __slots__ = (
-        "_batch_size", "_bell", "_flush_level", "_inside", "_lock", "_quick", "_side", "_stalled", "_steps", "_waiting",
+        "_batch_size", "_bell", "_changed", "_doors", "_flush_level", "_inside", "_lock", "_quick", "_side", "_stalled",
+        "_steps", "_waiting", "_wanted",
     )  # fmt: skip
 
     def __init__(self, settings: Settings | None = None) -> None:
@@ -50,16 +63,76 @@ class RecordBuffer(Stock):
         self._stalled = False
         # How far the writer has come, in steps: who waits for it sees whether it moves.
         self._steps = 0
+        # What it is to go by, and has not come to yet; and whether the writer has not seen to it yet.
+        self._wanted: tuple[Settings, Journal | None] | None = None
+        self._changed = False
+        self._doors: weakref.WeakSet[Entrance] = weakref.WeakSet()
+        self._set_thresholds()
+
+    # Settings that change.
+
+    def reconfigure(self, settings: Settings) -> bool:
+        """Go by other settings from now on; False when so much memory can't be had, and the old stays.
+
+        What waits already is kept, and written when the new settings say so. Other memory comes
+        between two batches: at once, if nothing is being written.
+        """
+        memory, had = None, True
+        if settings.arena_bytes != self.journal.arena_bytes:
+            try:
+                memory = Journal.anonymous(settings.arena_bytes)
+            except NO_MEMORY:
+                had = False
+        self._wanted = (settings, memory)
+        if self._locked(self._follow) is None:
+            # This very thread is inside, further up its own stack: the writer sees to it.
+            self._bell.ring(True, True)
+        for door in list(self._doors):
+            door.most = settings.max_record_bytes
+        return had
+
+    def serve(self, door: Entrance) -> None:
+        """Tell *door* of a new `max_record_bytes`, as long as it is there."""
+        self._doors.add(door)
+
+    def take_change(self) -> bool:
+        """True once after each change: the writer has something to see to."""
+        changed, self._changed = self._changed, False
+        return changed
+
+    def _follow(self) -> bool:
+        wanted, self._wanted = self._wanted, None
+        if wanted is None:
+            return True
+        settings, memory = wanted
+        before, level = self.settings, self._flush_level
+        self._adopt(settings, memory)
+        self._set_thresholds()
+        self._changed = True
+        # Levels of what waits are not known; what was to outlive the process is written before it no longer does;
+        # and what waits must fit into a smaller arena.
+        written_first = (
+            self._flush_level < level
+            or (before.crash_safe and not settings.crash_safe)
+            or settings.arena_bytes < self.journal.arena_bytes
+        )
+        self._bell.ring(written_first and self.waiting)
+        # Who waits for room sees whether he still should.
+        self._waiting.let_in()
+        return True
+
+    def _set_thresholds(self) -> None:
+        settings = self.settings
         self._batch_size = settings.flush_batch_size if settings.flush_interval else 1
         self._flush_level = NEVER if settings.flush_level is None else settings.flush_level
 
     # The callers' side.
 
     def append(self, line: bytes, level: int, created: float) -> bool:
-        """Accept one line of at most one arena; True when no writer is there and somebody must fetch it.
+        """Accept one line; True when no writer is there and somebody must fetch it.
 
-        Without the lock, where the interpreter has one of its own and nothing stands in the way:
-        see docs/adr/0012.
+        One that is longer than an arena is cut. It takes no lock where the interpreter has one
+        of its own, and nothing stands in the way (docs/adr/0012).
         """
         # Before anything is stored: what is no number must not be found out halfway.
         urgent = level >= self._flush_level
@@ -166,7 +239,11 @@ class RecordBuffer(Stock):
         if not self._lock._is_owned():  # type: ignore[attr-defined]
             # Perhaps a thread that is not there either holds it.
             self._lock = threading.RLock()
+            self._inside = False
         self._side.clear()
+        if self._wanted is not None:
+            self.settings, self._wanted = self._wanted[0], None
+            self._set_thresholds()
         self._start_over()
         self._bell.leave()
         self._waiting.let_in()
@@ -196,10 +273,10 @@ class RecordBuffer(Stock):
         end: int | None = self._locked(self.journal.set_front, line)
         return end
 
-    def pledge(self, target: str, offset: int, start: int, cap: int, mode: int) -> None:
+    def pledge(self, target: str, offset: int, start: int) -> None:
         """Note where what lies at *start* is about to be written, for whoever comes after a crash."""
         self._steps += 1
-        self._locked(self.journal.pledge, target, offset, start, cap, mode)
+        self._locked(self.journal.pledge, target, offset, start)
 
     def done(self, batch: Batch) -> None:
         """All of *batch* is written."""
@@ -227,6 +304,8 @@ class RecordBuffer(Stock):
             self._inside = True
             try:
                 result = act(*args)
+                if self._wanted is not None:
+                    self._follow()
                 self._empty_side()
             finally:
                 self._inside = False
@@ -237,10 +316,6 @@ class RecordBuffer(Stock):
 
     def _append_slowly(self, line: bytes, level: int, created: float) -> bool:
         """Dates, a buffer half full, a buffer full."""
-        if len(line) > self._arena.size:
-            raise ValueError(f"a line of {len(line)} bytes can't go into an arena of {self._arena.size}")
-        policy = self.settings
-        timeout = -1 if policy.overflow == "block" else min(policy.overflow_timeout, threading.TIMEOUT_MAX)
         # A signal handler may log while this thread waits below: then the place there is not its own.
         nested = get_ident() in self._waiting.callers
         waits = 0
@@ -251,7 +326,8 @@ class RecordBuffer(Stock):
                     return self._put_aside(line, level, created)
                 if isinstance(answer, bool):
                     return answer
-                steps = self._steps
+                steps, policy = self._steps, self.settings
+                timeout = -1 if policy.overflow == "block" else min(policy.overflow_timeout, threading.TIMEOUT_MAX)
                 if not answer.acquire(True, timeout):
                     # A writer that is only about to come, as after a fork, is not stuck, and neither is one that
                     # has got on meanwhile: on a machine with more to do than it can, it is slow, not the disk.
@@ -270,6 +346,7 @@ class RecordBuffer(Stock):
         """Take the line or drop by policy (then the answer of `append`); or a lock to wait for room on."""
         if not self._day_start <= created < self._day_end:
             self._turn_date(created)
+        line = self._cut(line)
         if self._has_room(line):
             return self._put(line, level)
         me = get_ident()
@@ -280,6 +357,10 @@ class RecordBuffer(Stock):
             self._bell.ring(True)
             return self._waiting.for_room(me)
         return self._put(line, level) if self._make_room(line) else self._bell.absent
+
+    def _cut(self, line: bytes) -> bytes:
+        """The line as it fits into an arena: it may have been made when that was larger."""
+        return line if len(line) <= self._arena.size else fit(line, self._arena.size)
 
     def _make_room(self, line: bytes) -> bool:
         """Drop what the policy says; False when that is *line* itself."""
@@ -310,6 +391,7 @@ class RecordBuffer(Stock):
             line, level, created = self._side[0]
             if not self._day_start <= created < self._day_end:
                 self._turn_date(created)
+            line = self._cut(line)
             kept = self._has_room(line)
             if not kept:
                 if self._may_hope():
@@ -369,7 +451,7 @@ class RecordBuffer(Stock):
 
     def _lie_down(self, until_something: bool) -> bool:
         self._empty_side()
-        if self.due or (until_something and self._arena.count):
+        if self.due or self._changed or (until_something and self._arena.count):
             return False
         self._bell.lie_down(Writer.WAITING, 1 if until_something else self._batch_size)
         return True
@@ -393,6 +475,7 @@ class RecordBuffer(Stock):
     def _settle(self, batch: Batch) -> None:
         if self._frozen is batch:
             self._frozen = None
+            self._change_memory()
         self._waiting.written(batch.generation)
         if self._waiting.flushes:
             self._bell.ring(True)

@@ -20,7 +20,7 @@ from jsonl_handler._truncation import fit
 class Door:
     """The way of a record into one buffer."""
 
-    __slots__ = ("_append", "_attend", "_buffer", "_open", "_way", "lineage", "most")
+    __slots__ = ("__weakref__", "_append", "_attend", "_buffer", "_open", "_way", "lineage", "most")
 
     def __init__(
         self,
@@ -34,6 +34,7 @@ class Door:
         """
         self.lineage: Lineage | None = None
         self.most = buffer.settings.max_record_bytes
+        buffer.serve(self)
         self._buffer = buffer
         self._append = buffer.append
         self._open = open_session

@@ -63,9 +63,13 @@ class Doorbell:
         self.urgent = self.urgent or urgent
         self.hurried = self.hurried or out_of_pause
         if self.writer == _WAITING or (out_of_pause and self.writer == _BACKING_OFF):
-            # Near the recursion limit these calls may raise; the state is changed only when the bell has rung.
-            if self._bell.locked():
+            # Near the recursion limit this may raise; the state is changed only when the bell has rung.
+            try:
                 self._bell.release()
+            except RuntimeError as error:
+                if isinstance(error, RecursionError):
+                    raise
+                # It has been rung: by an interrupt of this very thread, since.
             self.writer, self.wake_at = _AWAKE, NEVER
         return self.writer == _ABSENT
 

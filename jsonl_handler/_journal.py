@@ -12,7 +12,7 @@ import binascii
 import mmap
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from jsonl_handler._arena import MOST_MARKS, NO_LIMIT, Arena
@@ -69,7 +69,7 @@ class Journal:
         self.older = 0
         self.front = 0
         self.promise = _NOTHING
-        self.arenas = tuple(
+        self.arenas: tuple[Arena, ...] = tuple(
             Arena(memory, base, arena_bytes, self.publish, kept) for base in (_ARENAS, _ARENAS + arena_bytes)
         )
         self._generation = 0
@@ -115,6 +115,11 @@ class Journal:
         return journal
 
     @property
+    def arena_bytes(self) -> int:
+        """Size of each arena."""
+        return (len(self.memory) - _ARENAS) // 2
+
+    @property
     def owed(self) -> Loss | None:
         """The loss that the stream has not been told of."""
         return self._losses.owed()
@@ -129,6 +134,11 @@ class Journal:
         self._losses = losses
         self.promise = Promise("", 0, 0, cap, mode)
 
+    def limit(self, cap: int, mode: int) -> None:
+        """Segments may be so large from now on, and get this mode."""
+        self.promise = replace(self.promise, cap=cap, mode=mode)
+        self.publish()
+
     def set_front(self, line: bytes) -> int:
         """Keep a line of the package itself until it is written, and count its loss as told; where it ends."""
         end = _FRONT + len(line)
@@ -138,9 +148,9 @@ class Journal:
         self.publish()
         return end
 
-    def pledge(self, target: str, offset: int, start: int, cap: int, mode: int) -> None:
+    def pledge(self, target: str, offset: int, start: int) -> None:
         """Note that what lies at *start* is about to be written to *target* at *offset*."""
-        self.promise = Promise(target, offset, start, cap, mode)
+        self.promise = Promise(target, offset, start, self.promise.cap, self.promise.mode)
         if start >= _ARENAS:
             # Whatever stood in the front is in a file by now.
             self.front = 0
@@ -185,6 +195,10 @@ class Journal:
         slot = _HEAD.pack(generation, binascii.crc32(body, generation & 0xFFFFFFFF), len(body)) + body
         self._store(_SLOTS[generation & 1], slot)
         self._generation = generation
+
+    def retire(self) -> None:
+        """Its lines have gone on to other memory: nothing may keep its own until the next garbage collection."""
+        self.arenas = ()
 
     def forsake(self) -> None:
         """In a forked child: this memory is the parent's; whoever still holds an arena writes somewhere else."""

@@ -5,7 +5,9 @@ A journal may have been planted, or overwritten by somebody else, under a header
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 
 from jsonl_handler._arena import NO_LIMIT, Arena
 from jsonl_handler._dates import date_of
@@ -17,14 +19,16 @@ from jsonl_handler._session_file import Facts
 _NO_TEXT = re.compile(rb"[\x00\r]")
 
 
-def check(journal: Journal, facts: Facts) -> None:
-    """Raises `CorruptError` for a journal that the session of *facts* can't have left."""
+def check(journal: Journal, facts: Facts, directory: Path) -> None:
+    """Raises `CorruptError` for a journal that the session of *facts* can't have left in *directory*."""
     promise, arenas = journal.promise, journal.in_order()
     if promise.target:
         target = SegmentName.parse(promise.target, facts.prefix)
         if target is None or target.session != facts.session:
             raise CorruptError(f"the journal names {promise.target!r}, which is no segment of this session")
-        if promise.offset > promise.cap + 2 * max(arena.size for arena in journal.arenas):
+        # The cap may have been lowered since that segment was begun.
+        largest = max(promise.cap, _size(directory / promise.target))
+        if promise.offset > largest + 2 * max(arena.size for arena in journal.arenas):
             raise CorruptError(f"the journal names an offset of {promise.offset}, where no segment is so large")
         begun = journal.arena_of(promise.start)
         if begun is not None and (journal.front or not _begins_line(journal, begun.head, promise.start)):
@@ -55,6 +59,13 @@ def _check_arena(journal: Journal, arena: Arena) -> None:
     end = journal.memory.find(b"\n", arena.tail, arena.end) + 1
     if end and journal.memory[end : arena.end].strip(b"\0"):
         raise CorruptError("zeros stand between the lines of an arena")
+
+
+def _size(path: Path) -> int:
+    try:
+        return os.lstat(path).st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _begins_line(journal: Journal, first: int, at: int) -> bool:

@@ -177,7 +177,7 @@ def _find(name: str, path: Path, descriptor: int, opened: contextlib.ExitStack) 
 def _put_back(journal: Journal, session: SessionFile, directory: Path, progress: _Progress) -> None:
     """Write what a journal holds; raises `CorruptError` before anything is touched, OSError at any time."""
     facts = session.facts
-    check(journal, facts)
+    check(journal, facts, directory)
 
     def header(name: SegmentName, torn: int) -> bytes:
         text, fields = about_torn(torn)

@@ -19,8 +19,15 @@ from jsonl_handler.settings import Settings
 class Movable(Protocol):
     """What has its lines in the memory of a journal, and can go on in another one's."""
 
+    journal: Journal
+
     @property
     def aside(self) -> bool: ...
+
+    @property
+    def promised(self) -> bool: ...
+
+    def fits(self, arena_bytes: int) -> bool: ...
 
     def move(self, journal: Journal) -> bool: ...
 
@@ -33,7 +40,9 @@ class Safekeeping:
         self._buffer = buffer
         self._voice = voice
         self._file: JournalFile | None = None
-        self._named = self._refused = False
+        self._named = False
+        # The size of arenas for which no journal could be had.
+        self._refused: int | None = None
 
     @property
     def crash_safe(self) -> bool:
@@ -47,22 +56,30 @@ class Safekeeping:
 
     def begin(self, session: SessionFile) -> None:
         """A session has been claimed; its file names the journal from the start, if there is one."""
-        self._refused = False
+        self._refused = None
         self._named = session.facts.journal != "" and session.facts.journal == self.name
         if not self._named:
             self.tend(session)
 
     def tend(self, session: SessionFile) -> None:
-        """Between two batches: see that the journal is there, if one is wanted."""
-        file = self._file
-        if not self.settings.crash_safe or self._refused:
+        """Between two batches: see that the journal is there, if one is wanted, and is of the right size."""
+        file, size = self._file, self.settings.arena_bytes
+        if not self.settings.crash_safe:
+            self._leave(session)
             return
         if file is not None and self._named:
-            if file.is_linked():
+            if not file.is_linked():
+                self._voice.tell("journal", f"the journal {file.name} was removed; a new one is made")
+                self._named = False
+            elif file.journal.arena_bytes == size:
                 return
-            self._voice.tell("journal", f"the journal {file.name} was removed; a new one is made")
-            self._named = False
-        self._renew(session)
+        if not self._buffer.fits(size):
+            if self._named:
+                # What waits is written first.
+                return
+            size = self._buffer.journal.arena_bytes
+        if self._refused != size:
+            self._renew(session, size)
 
     def touch(self) -> None:
         """Show that the journal is in use."""
@@ -81,13 +98,28 @@ class Safekeeping:
         if file is not None:
             file.remove()
 
-    def _renew(self, session: SessionFile) -> None:
+    def _leave(self, session: SessionFile) -> None:
+        """Go on in memory that ends with the process, once all is written that was accepted when it was to be safe."""
+        self._refused = None
+        if not self._buffer.journal.kept or self._buffer.promised:
+            return
+        # In this order: what the session file names is put back after a crash, though it may be written by then.
+        try:
+            session.note(journal="", next_journal="")
+        except OSError:
+            # A disk in trouble, which is told of: the journal stays until after the next batch.
+            return
+        self._named = False
+        if self._buffer.move(Journal.anonymous(self.settings.arena_bytes)):
+            self.end()
+
+    def _renew(self, session: SessionFile, size: int) -> None:
         """Make a journal and move there; whoever finds the session file meanwhile looks for both."""
         made: JournalFile | None = None
         try:
             name = _journal_file.new_name()
             session.note(next_journal=name)
-            made = _journal_file.create(name, self.settings.arena_bytes, session.path)
+            made = _journal_file.create(name, size, session.path)
             if self._buffer.move(made.journal):
                 before, self._file, made = self._file, made, None
                 session.note(journal=name, next_journal="")
@@ -95,7 +127,7 @@ class Safekeeping:
                 if before is not None:
                     before.remove()
         except (OSError, ValueError) as error:
-            self._refused = True
+            self._refused = size
             self._tell(error)
         finally:
             if made is not None:
@@ -105,8 +137,11 @@ class Safekeeping:
 
     def _tell(self, error: Exception) -> None:
         reason = getattr(error, "strerror", None) or error
-        self._voice.tell(
-            "journal",
-            f"no journal can be kept in {_journal_file.PLACE}: {reason};"
-            " records that wait in memory are lost if this process is killed",
-        )
+        if self._named and self._file is not None:
+            text = f"no journal of another size can be had in {_journal_file.PLACE}: {reason}; the old one stays"
+        else:
+            text = (
+                f"no journal can be kept in {_journal_file.PLACE}: {reason};"
+                " records that wait in memory are lost if this process is killed"
+            )
+        self._voice.tell("journal", text)

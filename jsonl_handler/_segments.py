@@ -42,14 +42,14 @@ class SegmentWriter:
         """*header* makes the first line of a segment, given its name and the size of a torn line that was cut.
 
         *announce* hears a name before the file is made; *resumes* says that segments may exist.
-        *fsync* is the setting: "never", "rotate" or "flush".
+        *fsync* is the setting: "never", "rotate" or "flush"; it and *file_mode* may be changed at any time.
         """
         self._directory = directory
         self._first = SegmentName(prefix, date_of(0), session_id)
-        self._file_mode = file_mode
+        self.file_mode = file_mode
         self._header = header
         self._announce = announce
-        self._fsync = fsync
+        self.fsync = fsync
         self._new_name = False
         self._highest = highest_parts(directory, prefix, session_id) if resumes else {}
         self._file: SegmentFile | None = None
@@ -125,14 +125,14 @@ class SegmentWriter:
                 file.write_header()
             stop = _cut(file, lines, cursor.at, end, cap)
             if stop is not None:
-                self._pledge(file, cursor, cap)
+                self._pledge(file, cursor)
                 file.append(lines, cursor, stop)
             elif self._name is None or not self._leave(cursor):
                 return
             else:
                 self._create(self._name.next(), cursor.at)
 
-    def _pledge(self, file: SegmentFile, cursor: Cursor, cap: int) -> None:
+    def _pledge(self, file: SegmentFile, cursor: Cursor) -> None:
         """Have it noted where the next bytes go, unless that follows from what was noted last."""
         if cursor.pledge is None:
             return
@@ -140,14 +140,14 @@ class SegmentWriter:
         pledged = self._pledged
         if pledged is None or pledged[0] is not cursor or pledged[1] is not file or pledged[2] != shift:
             self._pledged = (cursor, file, shift)
-            cursor.pledge(str(self._name), file.size, cursor.at, cap, self._file_mode)
+            cursor.pledge(str(self._name), file.size, cursor.at)
 
     def confirm(self, cursor: Cursor) -> bool:
         """True when what was written is in a file that is still there; else *cursor* goes back to its beginning.
 
         With fsync "flush" it is on the disk then; raises OSError when that failed.
         """
-        if self._fsync == "flush":
+        if self.fsync == "flush":
             self.sync()
         if self._file is None or not self._file.vanished:
             return True
@@ -161,7 +161,7 @@ class SegmentWriter:
 
     def sync(self) -> None:
         """Unless `fsync` is "never", see that the current segment is on the disk; OSError when that failed."""
-        if self._fsync == "never" or self._file is None or self._file.vanished:
+        if self.fsync == "never" or self._file is None or self._file.vanished:
             return
         self._file.sync()
         if self._new_name:
@@ -208,7 +208,7 @@ class SegmentWriter:
         for _ in range(_MOST_NAMES):
             self._announce(name)
             try:
-                file = SegmentFile.create(self._directory / str(name), self._file_mode, self._header(name, 0))
+                file = SegmentFile.create(self._directory / str(name), self.file_mode, self._header(name, 0))
             except FileExistsError:
                 name = name.next()
             else:

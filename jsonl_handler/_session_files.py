@@ -27,7 +27,7 @@ from jsonl_handler._segments import SegmentWriter
 from jsonl_handler._session_file import SessionFile
 from jsonl_handler._status import Stats, Voice
 from jsonl_handler._truncation import fit
-from jsonl_handler._upkeep import Upkeep
+from jsonl_handler._upkeep import Upkeep, terms
 from jsonl_handler.errors import ConfigError
 from jsonl_handler.settings import Problem, Settings, check_prefix
 
@@ -121,11 +121,21 @@ class SessionFiles:
         """Keep the memory of *buffer* in a journal while the session is open."""
         self._safekeeping = Safekeeping(buffer, self.settings, self.voice)
 
+    def use(self, settings: Settings) -> None:
+        """Go by other settings from the next act on; what they say of the files that are there is done at once."""
+        before, self.settings, self.upkeep.settings = self.settings, settings, settings
+        if self._safekeeping is not None:
+            self._safekeeping.settings = settings
+        if terms(settings) != terms(before):
+            self.maintenance.ask_sweep()
+
     def tend(self) -> None:
-        """Between two batches: see that the journal is there."""
+        """Between two batches, and after a change of settings: see that the journal, and the segment, are as wanted."""
         with self._lock:
             if self._safekeeping is not None and self._session is not None:
                 self._safekeeping.tend(self._session)
+            if self.settings.fsync == "flush":
+                self.sync()
 
     def start_anew(self) -> None:
         """Go on under a session of its own: the one it had has passed to another handler."""
@@ -138,9 +148,11 @@ class SessionFiles:
         pairs (offset, days since the epoch) where a date begins.
         """
         with self._lock:
+            settings = self.settings
             try:
                 segments = self._ensure_session(cursor)
-                segments.write_all(lines, cursor, end, marks, self.settings.max_file_bytes)
+                segments.fsync, segments.file_mode = settings.fsync, settings.file_mode
+                segments.write_all(lines, cursor, end, marks, settings.max_file_bytes)
             except OSError as error:
                 if self.closing and self._segments is not None:
                     # This attempt may have been the last one: half a line is cut now.
@@ -156,6 +168,7 @@ class SessionFiles:
         with self._lock:
             try:
                 if self._segments is not None:
+                    self._segments.fsync = self.settings.fsync
                     self._segments.sync()
             except OSError as error:
                 self.outage.note(error, self.path)

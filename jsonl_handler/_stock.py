@@ -29,8 +29,8 @@ class Stock:
     """Lines go into one arena while those of the other are written."""
 
     __slots__ = (
-        "_arena", "_date", "_day_end", "_day_start", "_frozen", "_generation", "_limit", "_losses", "_remarks", "_soft",
-        "_spare", "_written", "journal", "settings",
+        "_arena", "_date", "_day_end", "_day_start", "_frozen", "_generation", "_limit", "_losses", "_memory",
+        "_promised", "_remarks", "_soft", "_spare", "_written", "journal", "settings",
     )  # fmt: skip
 
     journal: Journal
@@ -38,6 +38,7 @@ class Stock:
     _spare: Arena
     _frozen: Batch | None
     _losses: Losses
+    _memory: Journal | None
     _remarks: list[bytes]
     _written: int
 
@@ -46,7 +47,6 @@ class Stock:
         self._generation = 1
         self._date = OpenDate()
         self._day_start, self._day_end = self._date.start, self._date.end
-        self._limit = settings.buffer_limit
         self._begin()
 
     @property
@@ -107,6 +107,9 @@ class Stock:
         self._spare.begin(self._date.day)
         self._arena, self._spare = self._spare, arena
         self._generation += 1
+        self._limit = self.settings.buffer_limit
+        # What is about to move to smaller memory must fit there.
+        self._arena.size = min(self.journal.arena_bytes, self.settings.arena_bytes)
         self._set_soft()
         return self._frozen
 
@@ -123,7 +126,7 @@ class Stock:
         """Go on in other memory, with the lines that wait; False while a batch is being written, or too much waits."""
         old, new = self._arena, journal.arenas[0]
         size = old.tail - old.head
-        if self._frozen is not None or size > new.size:
+        if not self.fits(new.size):
             return False
         self._serve(journal)
         new.memory[new.base : new.base + size] = old.memory[old.head : old.tail]
@@ -133,15 +136,47 @@ class Stock:
         new.live = True
         # From here on the new memory counts, and whoever finds both leaves the old one alone.
         new.publish()
+        before, self.journal = self.journal, journal
         self._arena, self._spare = journal.arenas
-        self.journal = journal
+        self._memory = None
+        before.retire()
         self._set_soft()
         return True
+
+    def fits(self, arena_bytes: int) -> bool:
+        """True when nothing is being written, and what waits would fit into such an arena."""
+        return self._frozen is None and self._arena.tail - self._arena.head <= arena_bytes
+
+    @property
+    def promised(self) -> bool:
+        """True while lines wait that were accepted when they were to outlive the process, and now are not any more."""
+        if self.settings.crash_safe or not self.journal.kept:
+            return False
+        return self._frozen is not None or (self._arena.count > 0 and self._generation <= self._promised)
+
+    def _adopt(self, settings: Settings, memory: Journal | None) -> None:
+        """Go by other settings from now on, and in other *memory*, unless a journal is made for that (see there)."""
+        if self.settings.crash_safe and not settings.crash_safe:
+            self._promised = self._generation
+        self.settings = settings
+        # What waits already is not dropped for a limit that came later.
+        self._limit = max(settings.buffer_limit, self._arena.count)
+        self.journal.limit(settings.max_file_bytes, settings.file_mode)
+        self._memory = memory
+        self._change_memory()
+
+    def _change_memory(self) -> None:
+        """Between two batches: move to the memory that was asked for."""
+        if self._memory is not None and not self.journal.kept:
+            self._move(self._memory)
 
     def _begin(self) -> None:
         self._losses = Losses()
         self._remarks = []
         self._frozen = None
+        self._memory = None
+        self._promised = 0
+        self._limit = self.settings.buffer_limit
         self._written = 0
         self.journal = Journal.anonymous(self.settings.arena_bytes)
         self._serve(self.journal)

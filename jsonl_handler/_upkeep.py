@@ -18,6 +18,11 @@ _STEP_DELETED = 100
 _FEW = 5
 
 
+def terms(settings: Settings) -> tuple[_retention.Limits, str | None]:
+    """What a sweep goes by."""
+    return _retention.Limits.of(settings), settings.compress
+
+
 class Upkeep:
     """Sweeps the files of one prefix."""
 
@@ -74,11 +79,16 @@ class Upkeep:
             self.remark(text, {**fields, "dropped": None} if outcome.gone else fields)
 
     def sweep(self, stop: Callable[[], bool]) -> None:
-        """Compress and delete until *stop* says yes."""
+        """Compress and delete until *stop* says yes, or other settings ask for another sweep."""
+        begun = self.settings
+
+        def over() -> bool:
+            return stop() or (self.settings is not begun and terms(self.settings) != terms(begun))
+
         # What compression saves need not be deleted. It takes long only once, with a directory that has grown without.
-        while self._compress(stop):
-            self._retain(stop)
-        self._retain(stop)
+        while self._compress(over):
+            self._retain(over)
+        self._retain(over)
 
     def _compress(self, stop: Callable[[], bool]) -> bool:
         """One turn of compression; True when there is more to do, which should not keep retention waiting."""

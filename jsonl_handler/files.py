@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,13 +17,14 @@ from jsonl_handler._dates import OpenDate
 from jsonl_handler._fork import start_over_in_children
 from jsonl_handler._lineage import Lineage, SupersededError
 from jsonl_handler._lines import seq_names, way_of
+from jsonl_handler._reconfiguring import Choice
 from jsonl_handler._session_files import SessionFiles
 from jsonl_handler._session_handler import SessionHandler
 from jsonl_handler._status import Stats, Voice
 from jsonl_handler._truncation import fit
 from jsonl_handler._values import timestamp_text
 from jsonl_handler.errors import ConfigError
-from jsonl_handler.settings import Settings
+from jsonl_handler.settings import KEYS
 
 FILE_SETTINGS = frozenset(
     {
@@ -68,18 +71,17 @@ class RotatingSessionJsonlHandler(SessionHandler):
         strict: bool = False,
         **settings: Any,
     ) -> None:
-        loaded, problems = Settings.load(settings, strict=strict)
-        for key in settings:
-            if key not in FILE_SETTINGS:
-                raise ConfigError(None, key, "is a setting of the buffer, which only JsonlHandler has; remove it")
+        self._choice = choice = Choice.of(settings, strict=strict)
+        _check_keys(choice.given)
         self._way = way_of(None)
-        self._build(SessionFiles(directory, prefix, session_id, loaded, self))
+        self._build(SessionFiles(directory, prefix, session_id, choice.settings, self))
         super().__init__(level)
-        self._files.tell_problems(problems)
+        self._files.tell_problems(choice.problems)
         start_over_in_children(self)
 
     def _build(self, files: SessionFiles) -> None:
         self._files = files
+        self._changing = threading.RLock()
         self._date = OpenDate()
         self._unfinished: _Unfinished | None = None
         self._nested: deque[logging.LogRecord] = deque()
@@ -91,8 +93,12 @@ class RotatingSessionJsonlHandler(SessionHandler):
     def start_over(self) -> None:
         """In a forked child: forget the parent's session; the next record opens a new one."""
         files = self._files
-        self._build(SessionFiles(files.directory, files.prefix, None, files.settings, self))
+        self._build(SessionFiles(files.directory, files.prefix, None, self._choice.settings, self))
         self._files.seq_names = seq_names(self.formatter)
+
+    def _check(self, given: Mapping[str, object]) -> None:
+        super()._check(given)
+        _check_keys(given)
 
     @property
     def voice(self) -> Voice:
@@ -275,3 +281,10 @@ class RotatingSessionJsonlHandler(SessionHandler):
     def _count_lost(self) -> None:
         self._dropped += 1
         self._untold += 1
+
+
+def _check_keys(given: Mapping[str, object]) -> None:
+    # What is no key at all is told of by `Settings.load`.
+    for key in given:
+        if key in KEYS and key not in FILE_SETTINGS:
+            raise ConfigError(None, key, "is a setting of the buffer, which only JsonlHandler has; remove it")

@@ -10,15 +10,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from jsonl_handler._at_exit import close_at_exit
-from jsonl_handler._buffer import RecordBuffer
+from jsonl_handler._buffer import NO_MEMORY, RecordBuffer
 from jsonl_handler._door import Door
 from jsonl_handler._fork import start_over_in_children
 from jsonl_handler._lineage import Lineage, SupersededError
 from jsonl_handler._lines import seq_names
+from jsonl_handler._reconfiguring import Choice
 from jsonl_handler._session_handler import SessionHandler
 from jsonl_handler._status import Stats
 from jsonl_handler.pair import BatchQueueListener
-from jsonl_handler.settings import Settings, without_memory
+from jsonl_handler.settings import Settings
 
 if TYPE_CHECKING:
     from jsonl_handler._session_files import SessionFiles
@@ -48,23 +49,24 @@ class JsonlHandler(SessionHandler):
         strict: bool = False,
         **settings: Any,
     ) -> None:
-        loaded, problems = Settings.load(settings, strict=strict)
+        choice = Choice.of(settings, strict=strict)
         try:
-            buffer = RecordBuffer(loaded)
-        except (OSError, OverflowError, ValueError, MemoryError) as error:
-            loaded, refused = without_memory(settings, str(error), strict=strict)
-            problems = [refused, *problems]
-            buffer = RecordBuffer(loaded)
+            buffer = RecordBuffer(choice.settings)
+        except NO_MEMORY as error:
+            choice = choice.without_memory(str(error))
+            buffer = RecordBuffer(choice.settings)
         # Not with the package: it is half of all that is imported.
         from jsonl_handler._session_files import SessionFiles
 
-        self._build(buffer, SessionFiles(directory, prefix, session_id, loaded, self))
+        self._choice = choice
+        self._build(buffer, SessionFiles(directory, prefix, session_id, choice.settings, self))
         super().__init__(level)
-        self._files.tell_problems(problems)
+        self._files.tell_problems(choice.problems)
         start_over_in_children(self)
 
     def _build(self, buffer: RecordBuffer, files: SessionFiles) -> None:
         self._files = files
+        self._changing = threading.RLock()
         self._buffer = buffer
         self._listener = BatchQueueListener(buffer, files)
         self._door = Door(buffer, self._open, self._attend)
@@ -88,7 +90,7 @@ class JsonlHandler(SessionHandler):
         # Until all is built: where there is no memory for a buffer, the old one must not be used.
         self._enabled = False
         old = self._files
-        self._files = files = type(old)(old.directory, old.prefix, None, old.settings, self)
+        self._files = files = type(old)(old.directory, old.prefix, None, self._choice.settings, self)
         self._build(RecordBuffer(files.settings), files)
         self._use(self.formatter)
 
@@ -104,6 +106,20 @@ class JsonlHandler(SessionHandler):
     def _use(self, fmt: logging.Formatter | None) -> None:
         self._files.seq_names = seq_names(fmt)
         self._door.use(fmt)
+
+    def _affordable(self, choice: Choice, before: Choice) -> Choice:
+        try:
+            if choice.settings.buffer_bytes != before.settings.buffer_bytes:
+                RecordBuffer(choice.settings)
+        except NO_MEMORY as error:
+            return choice.without_memory(str(error), before)
+        return choice
+
+    def _use_settings(self, settings: Settings) -> None:
+        super()._use_settings(settings)
+        self._enabled = settings.enabled
+        if not self._buffer.reconfigure(settings):
+            self._files.voice.tell("settings", f"buffer_bytes: so much memory can't be had: {settings.buffer_bytes}")
 
     # Records.
 

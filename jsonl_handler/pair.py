@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from jsonl_handler._arena import Cursor, Marks
 from jsonl_handler._buffer import RecordBuffer
+from jsonl_handler._clock import monotonic
 from jsonl_handler._door import Door
 from jsonl_handler._fork import start_over_in_children
 from jsonl_handler._journal import FRONT_BYTES
@@ -212,8 +213,8 @@ class BatchQueueListener(QueueListener):
 
     def dequeue(self, block: bool) -> Batch | None:  # type: ignore[override]
         """Wait for the next batch; None when the listener has been stopped and nothing is left."""
-        interval = self.queue.settings.flush_interval
-        resting = interval == 0
+        # Since when time runs for what waits; None while nothing does.
+        since = monotonic() if self.queue.settings.flush_interval else None
         while True:
             if self._stopping and not self.queue.waiting and self.on_stop is not None:
                 # While there still is a writer: what comes meanwhile is written after it.
@@ -223,7 +224,9 @@ class BatchQueueListener(QueueListener):
             if self._worker.parked and not self._stopping:
                 # What waits is written once more before the thread makes way for a fork.
                 return self.queue.take()
-            in_time = not block or self._stopping or self.queue.wait(None if resting else interval)
+            in_time = not block or self._stopping or self.queue.wait(self._time_left(since))
+            if self.queue.take_change() and self.on_settled is not None:
+                self.on_settled()
             if self._stopping or self.queue.due or not in_time or not block:
                 batch = self.queue.take()
                 if batch is not None:
@@ -233,10 +236,17 @@ class BatchQueueListener(QueueListener):
                 if self._stopping:
                     # Another thread has taken it, and is not done.
                     self.queue.pause(_MOMENT)
-                resting = True
-            else:
-                # The first record after a rest: from now on its time runs.
-                resting = interval == 0
+                since = None
+            elif since is None and self.queue.waiting:
+                # The first record after a rest.
+                since = monotonic()
+
+    def _time_left(self, since: float | None) -> float | None:
+        """How long what waits may still wait: by the settings of this moment, which may have changed since it came."""
+        if since is None:
+            return None
+        # Time that is frozen, or goes on after that, may jump.
+        return max(0.0, self.queue.settings.flush_interval - max(0.0, monotonic() - since))
 
     def handle(self, record: Any) -> None:
         """Write one batch, however long it takes; only a fork may come between."""

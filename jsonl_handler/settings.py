@@ -21,6 +21,7 @@ PREFIX = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", re.ASCII)
 
 _KIB = 1024
 _MIB = 1024 * _KIB
+_NOTHING: Mapping[str, object] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +162,7 @@ class Settings:
         Raises `ConfigError` for an unknown key, for a bad `file_mode`, and with *strict* for any Problem;
         nothing else, whatever the values are.
         """
-        given = _given(mapping)
+        given = known(mapping)
         values: dict[str, Any] = {key: default for key, (default, _) in _KEYS.items()}
         refused: dict[str, str] = {}
         for key, value in given.items():
@@ -195,21 +196,24 @@ def check_prefix(prefix: object) -> str:
     raise ConfigError(None, "prefix", f"{rule}, got {shown(prefix)}")
 
 
-def without_memory(mapping: Mapping[str, object], why: str, *, strict: bool) -> tuple[Settings, Problem]:
-    """The settings with the default `buffer_bytes`, where the system refused the given one (*why*)."""
-    given = _given(mapping)
-    problem = Problem(
-        "buffer_bytes",
-        given.pop("buffer_bytes", None),
-        f"so much memory can't be had ({why})",
-        _consequence("buffer_bytes", _KEYS["buffer_bytes"][0]),
-    )
+def without_memory(
+    mapping: Mapping[str, object], why: str, *, strict: bool, instead: Mapping[str, object] = _NOTHING
+) -> tuple[Settings, Problem]:
+    """The settings where the system refused the given `buffer_bytes` (*why*): with those of *instead*, or the default.
+
+    With *strict* that is a `ConfigError`.
+    """
+    given = known(mapping)
+    value = given.pop("buffer_bytes", None)
+    settings, _ = Settings.load({**given, **instead})
+    consequence = _consequence("buffer_bytes", settings.buffer_bytes)
+    problem = Problem("buffer_bytes", value, f"so much memory can't be had ({why})", consequence)
     if strict:
         raise ConfigError(None, problem.key, f"{problem.rule}, got {shown(problem.value)}")
-    return Settings.load(given)[0], problem
+    return settings, problem
 
 
-def _given(mapping: Mapping[str, object]) -> dict[str, object]:
+def known(mapping: Mapping[str, object]) -> dict[str, object]:
     """The known keys with plain names; every unknown one is in one error."""
     try:
         items = [(_plain(key), value) for key, value in mapping.items()]

@@ -82,6 +82,16 @@ def record(message: str = "hello", level: int = logging.INFO, **attributes: Any)
     return made
 
 
+def until(condition: Callable[[], object]) -> None:
+    """Wait until something is so."""
+    ended = threading.Event()
+    for _ in range(int(PATIENCE * 100)):
+        if condition():
+            return
+        ended.wait(0.01)
+    raise AssertionError("it never became so")
+
+
 class Disk:
     """Stands between the package and `os.write` to segments: it can hold writes up, or fail them."""
 

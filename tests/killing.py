@@ -41,6 +41,7 @@ CHILD = """
         import jsonl_handler.pair
         jsonl_handler.pair._FIRST_PAUSE = 0.002
         jsonl_handler.pair._LONGEST_PAUSE = 0.004
+    changes = options.pop("changes", None)
     ending = options.pop("ending", None)
     after = options.pop("after", 0)
     # What is accepted is then there: nothing is dropped on a machine that is too busy for the writer.
@@ -64,6 +65,13 @@ CHILD = """
                     os._exit(1)
                 if ending == "segfault":
                     faulthandler._sigsegv()
+
+    def change():
+        while True:
+            handler.reconfigure(**random.choice(changes))
+
+    if changes:
+        threading.Thread(target=change, daemon=True).start()
 
     def run_all(count):
         threads = [threading.Thread(target=run, args=(thread, count), daemon=True) for thread in range(4)]

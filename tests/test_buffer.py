@@ -8,7 +8,7 @@ import sys
 import threading
 
 import pytest
-from conftest import PATIENCE, rounds
+from conftest import PATIENCE, parse_strictly, rounds
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -133,10 +133,15 @@ def test_a_moment_that_is_none_goes_with_the_open_date(created: float) -> None:
     assert buffer.counts() == (0, 0, 1)
 
 
-def test_a_line_that_no_arena_holds_is_an_error() -> None:
-    """The buffer never waits for room that can't come."""
-    with pytest.raises(ValueError, match="can't go into an arena of 32768"):
-        RecordBuffer(settings()).append(b"x" * 40000 + b"\n", 20, NOON)
+def test_a_line_that_no_arena_holds_is_cut() -> None:
+    """The buffer never waits for room that can't come; a line that was made for a larger arena stays valid JSON."""
+    buffer = RecordBuffer(settings())
+    buffer.append(b'{"message":"' + b"x" * 40000 + b'"}\n', 20, NOON)
+    batch = buffer.take()
+    assert batch is not None
+    line = bytes(batch.arena.memory[batch.arena.head : batch.arena.tail])
+    assert len(line) <= 32768
+    assert parse_strictly(line)["truncated"] is True
 
 
 def test_without_a_writer_the_caller_is_told() -> None:

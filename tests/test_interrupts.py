@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from conftest import lines_of, rounds
 
 from jsonl_handler import RecordBuffer, Settings, recover
 from jsonl_handler._journal import Journal, size_of
+from jsonl_handler._losses import Loss
 
 pytestmark = pytest.mark.untraced
 
@@ -57,12 +59,17 @@ class Kept:
         assert len(found) == arena.count
         return found
 
-    def left_by_a_crash(self) -> list[int]:
+    def journal_left(self) -> Journal:
         copy = mmap.mmap(-1, len(self.memory))
         copy[:] = self.memory[:]
         journal = Journal.parse(copy)
         assert journal is not None
-        return [number for arena in journal.in_order() for number in numbers(bytes(copy[arena.head : arena.tail]))]
+        return journal
+
+    def left_by_a_crash(self) -> list[int]:
+        journal = self.journal_left()
+        lines = [bytes(journal.memory[arena.head : arena.tail]) for arena in journal.in_order()]
+        return [number for content in lines for number in numbers(content)]
 
     def check(self) -> None:
         """All that waits would be found after a crash, once, and beside it only what was just dropped or begun."""
@@ -135,6 +142,61 @@ def test_a_nested_record_anywhere_in_an_append(filled: int) -> None:
         assert not kept.buffer.aside
         written, dropped, pending = kept.buffer.counts()
         assert (written, dropped + pending) == (0, kept.next)
+        kept.go_on()
+        if not more:
+            return
+    raise AssertionError("there is no end of it")
+
+
+# What a crash would show of them is the cap.
+OTHER = Settings(buffer_limit=15, buffer_bytes=65536, overflow_timeout=0.0, max_file_bytes=5000, flush_level=None)
+
+
+def goes_by_the_other(kept: Kept) -> bool:
+    """True when a crash would be recovered by the other settings."""
+    kept.buffer.settle_loss(Loss("nothing", 0.0, 0.0))
+    return kept.journal_left().promise.cap == 5000
+
+
+@pytest.mark.parametrize("filled", [9, 14])
+def test_a_change_of_settings_anywhere_in_an_append(filled: int) -> None:
+    """A signal handler that reconfigures there: it counts at the next call, and drops no more than the policy does."""
+    plain = Kept(filled)
+    plain.append()
+    for number in range(1000):
+        kept = Kept(filled)
+        more = at_event(number, kept.append, lambda kept=kept: kept.buffer.reconfigure(OTHER))  # type: ignore[misc]
+        kept.check()
+        assert goes_by_the_other(kept) == more
+        written, dropped, pending = kept.buffer.counts()
+        assert (written, dropped + pending) == (0, kept.next)
+        assert dropped <= plain.buffer.counts()[1]
+        kept.go_on()
+        if not more:
+            return
+    raise AssertionError("there is no end of it")
+
+
+@pytest.mark.parametrize("interrupt", ["append", "change", "Ctrl-C"])
+@pytest.mark.parametrize("filled", [14])
+def test_an_interrupt_anywhere_in_a_change_of_settings(filled: int, interrupt: str) -> None:
+    """A record, another change or Ctrl-C in the middle of it: what waits is there, and the change can be made again."""
+    for number in range(1000):
+        kept = Kept(filled)
+        acts = {
+            "append": kept.append,
+            "change": lambda kept=kept: kept.buffer.reconfigure(replace(OTHER, max_file_bytes=4096)),
+            "Ctrl-C": stop_here,
+        }
+        before = kept.buffer.counts()[1]
+        try:
+            more = at_event(number, lambda kept=kept: kept.buffer.reconfigure(OTHER), acts[interrupt])  # type: ignore[misc]
+        except KeyboardInterrupt:
+            more = True
+        kept.check()
+        kept.buffer.reconfigure(OTHER)
+        assert goes_by_the_other(kept)
+        assert kept.buffer.counts()[1] - before <= (interrupt == "append")
         kept.go_on()
         if not more:
             return

@@ -86,7 +86,8 @@ def test_what_is_published_is_parsed(
     lost.present = loss
     live = [arena for arena in journal.arenas if arena.live]
     if promised is not None and live and front is None:
-        journal.pledge(promised[0], promised[1], live[0].head, promised[2], 0o660)
+        journal.limit(promised[2], 0o660)
+        journal.pledge(promised[0], promised[1], live[0].head)
     journal.publish()
 
     found = Journal.parse(copied(memory))
@@ -116,7 +117,7 @@ def test_most_marks_and_the_longest_name_fit_into_a_slot() -> None:
             arena.tail += 2
             arena.mark(day)
     lost.present = Loss("r" * 1000, 1.0, 2.0, 3)
-    journal.pledge("p" * 100, 1, journal.arenas[0].base, 2, 0o600)
+    journal.pledge("p" * 100, 1, journal.arenas[0].base)
 
     found = Journal.parse(copied(memory))
 
@@ -133,7 +134,7 @@ def test_a_store_torn_at_any_byte_leaves_what_was_before() -> None:
         arena.begin(3)
     for number in range(4):
         before = copied(memory)
-        journal.pledge(f"segment-{number}", number, journal.arenas[0].base, 5000, 0o640)
+        journal.pledge(f"segment-{number}", number, journal.arenas[0].base)
         changed = [at for at in range(len(memory)) if memory[at] != before[at]]
         first, last = changed[0], changed[-1] + 1
         for torn in range(first, last + 1):
@@ -250,7 +251,7 @@ def test_what_is_found_is_changed_in_the_file_too(name: str) -> None:
     assert found.journal is not None
     assert found.session_file == Path("/nowhere/x.session")
     found.journal.set_front(b"front\n")
-    found.journal.pledge("target", 7, found.journal.front_at, 8, 0o600)
+    found.journal.pledge("target", 7, found.journal.front_at)
     found.close()
 
     again = _journal_file.find(name, os.geteuid())
