@@ -13,7 +13,7 @@ from logging import LogRecord
 from typing import Any, TypeAlias
 
 from jsonl_handler import _encoding, _values
-from jsonl_handler._values import json_text
+from jsonl_handler._values import json_text, shallow
 
 LineEncoder: TypeAlias = Callable[[LogRecord, str | None, int | None], bytes]
 Other: TypeAlias = Callable[[LogRecord, list[str], str | None, int | None], bytes]
@@ -23,6 +23,8 @@ ATTRIBUTES = list(LogRecord("", 0, "", 0, "", (), None).__dict__)
 
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 _CONTAINERS: tuple[type, ...] = (dict, list, tuple)
+# Others may do anything when they are asked for their text, and must be asked once only.
+_KNOWN = frozenset({"datetime", "decimal", "pathlib", "uuid"})
 _LEFT_BY_FORMATTERS = ("message", "asctime")
 
 # What is asked of the record by its own methods may be anything; nothing else may go wrong here.
@@ -72,16 +74,16 @@ def compiled(extras: Sequence[str], other: Other, general: LineEncoder) -> LineE
         "MICROS": _values.MICROS,
         "LogRecord": LogRecord,
         "values": _values,
-        "native": _is_native_container,
+        "special": _special,
         "other": other,
         "general": general,
     }
-    fetched = [f"        v{at} = attributes[{name!r}]" for at, name in enumerate(names)]
+    fetched = [
+        f"        v{at} = attributes[{name!r}]\n        if type(v{at}) not in SCALARS: v{at} = special(v{at})"
+        for at, name in enumerate(names)
+    ]
     if _encoding.NATIVE_DUMPS is not None:
         scope["dumps"], scope["OPTION"] = _encoding.NATIVE_DUMPS
-        if names:
-            plain = " and ".join(f"(type(v{at}) in SCALARS or native(v{at}))" for at in range(len(names)))
-            fetched += [f"        if not ({plain}):", "            return general(record, session, seq)"]
         line = _as_object(names)
     else:
         scope["text"], scope["forms"] = encode_basestring, _FORMS
@@ -112,14 +114,16 @@ def _as_text(names: Sequence[str]) -> str:
     return f"({' '.join(parts)} '}}\\n').encode()"
 
 
-def _is_native_container(value: Any) -> bool:
-    return type(value) in _CONTAINERS and _encoding.is_native(value)
-
-
-def _container_text(value: Any) -> str:
-    if not _encoding.is_native(value):
-        raise TypeError("it needs more care")
-    return json_text(value)
+def _special(value: Any) -> Any:
+    """What is written of a value that is no scalar; raises where that takes the general way."""
+    kind = type(value)
+    if kind in _CONTAINERS and _encoding.is_native(value):
+        return value
+    if kind.__module__ in _KNOWN:
+        form = shallow(value)
+        if type(form) in _SCALARS:
+            return form
+    raise TypeError("it needs more care")
 
 
 def _float_text(number: float) -> str:
@@ -134,5 +138,5 @@ _FORMS: dict[type, Callable[[Any], str]] = {
     float: _float_text,
     bool: {True: "true", False: "false"}.__getitem__,
     type(None): lambda nothing: "null",
-    **dict.fromkeys(_CONTAINERS, _container_text),
+    **dict.fromkeys(_CONTAINERS, json_text),
 }
