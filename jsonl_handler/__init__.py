@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from jsonl_handler._buffer import RecordBuffer
 from jsonl_handler._status import Stats
 from jsonl_handler.errors import ConfigError, JsonlHandlerError
@@ -12,9 +14,13 @@ from jsonl_handler.pair import BatchQueueListener, SessionQueueHandler
 from jsonl_handler.reading import recover
 from jsonl_handler.settings import Problem, Settings
 
+if TYPE_CHECKING:
+    from jsonl_handler.configuration import Configuration, configure
+
 __all__ = [
     "BatchQueueListener",
     "ConfigError",
+    "Configuration",
     "JsonlFormatter",
     "JsonlHandler",
     "JsonlHandlerError",
@@ -24,5 +30,15 @@ __all__ = [
     "SessionQueueHandler",
     "Settings",
     "Stats",
+    "configure",
     "recover",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # `logging.config` and all that reads files is needed by few programs, and only once.
+    if name in ("Configuration", "configure"):
+        from jsonl_handler import configuration
+
+        return getattr(configuration, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

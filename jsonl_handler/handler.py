@@ -56,6 +56,7 @@ class JsonlHandler(SessionHandler):
         self._choice = choice
         self._build(buffer, SessionFiles(directory, prefix, session_id, choice.settings, self))
         super().__init__(level)
+        self._files.inherit()
         self._files.tell_problems(choice.problems)
         start_over_in_children(self)
 
