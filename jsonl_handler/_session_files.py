@@ -142,6 +142,16 @@ class SessionFiles:
         """Go on under a session of its own: the one it had has passed to another handler."""
         self.lineage = None
 
+    @property
+    def is_superseded(self) -> bool:
+        """True when the session, which is not open here, has passed to another handler."""
+        return self._session is None and self.is_lost
+
+    @property
+    def is_lost(self) -> bool:
+        """True when the session has passed to another handler."""
+        return self.lineage is not None and _lineage.is_lost(self.lineage, self._owner)
+
     def inherit(self) -> None:
         """Go on with the session of a handler that has closed; for an owner that is ready to take its late records."""
         self.lineage = _lineage.inherit(self._key(), self._asked, self._owner())
