@@ -14,12 +14,14 @@ from jsonl_handler.settings import Problem, Settings
 
 if TYPE_CHECKING:
     from jsonl_handler._schema import json_schema
+    from jsonl_handler.configuration import Configuration, configure
     from jsonl_handler.files import RotatingSessionJsonlHandler
     from jsonl_handler.reading import recover
 
 __all__ = [
     "BatchQueueListener",
     "ConfigError",
+    "Configuration",
     "JsonlFormatter",
     "JsonlHandler",
     "JsonlHandlerError",
@@ -29,12 +31,19 @@ __all__ = [
     "SessionQueueHandler",
     "Settings",
     "Stats",
+    "configure",
     "json_schema",
     "recover",
 ]
 
 # What few programs ask for is imported when they do.
-_LATER = {"RotatingSessionJsonlHandler": "files", "json_schema": "_schema", "recover": "reading"}
+_LATER = {
+    "Configuration": "configuration",
+    "RotatingSessionJsonlHandler": "files",
+    "configure": "configuration",
+    "json_schema": "_schema",
+    "recover": "reading",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,7 @@ from jsonl_handler._status import Voice
 
 
 class Forkable(Protocol):
-    """A handler that can begin anew, with no session and nothing pending."""
+    """A handler that can begin anew, with no session and nothing pending; or what watches over handlers."""
 
     def start_over(self) -> None: ...
 
@@ -36,7 +36,8 @@ def _start_over() -> None:
     # A lock belongs to the open file: one descriptor left open here would keep a dead parent's session alive.
     _lockfile.close_all()
     _lineage.forget_all()
-    for handler in list(_handlers):
+    # What has `begins_last` starts a thread that uses the others.
+    for handler in sorted(_handlers, key=lambda one: getattr(one, "begins_last", False)):
         try:
             handler.start_over()
         except Exception as error:

@@ -61,6 +61,19 @@ def inherit(key: tuple[str, str], asked: str | None, heir: Any) -> Lineage | Non
         return None
 
 
+def bequeath(key: tuple[str, str], lineage: Lineage, heir: weakref.ref[Any]) -> bool:
+    """Let *heir* have this very session of a handler that has closed; False when another one was faster."""
+    with _lock:
+        left = _closed.get(key, [])
+        if lineage not in left:
+            return False
+        left.remove(lineage)
+        if not left:
+            del _closed[key]
+        lineage.owner = heir
+        return True
+
+
 def is_lost(lineage: Lineage, handler: weakref.ref[Any]) -> bool:
     """True when another handler owns the session by now."""
     return lineage.owner() not in (None, handler())

@@ -20,6 +20,7 @@ from jsonl_handler._clock import now
 from jsonl_handler._dates import date_of, day_of
 from jsonl_handler._maintenance import Maintenance, speak_now
 from jsonl_handler._names import SegmentName
+from jsonl_handler._origin import key_path
 from jsonl_handler._outage import Outage
 from jsonl_handler._own_lines import about_torn, header_line, own_line
 from jsonl_handler._safekeeping import Movable, Safekeeping
@@ -49,7 +50,7 @@ class SessionFiles:
         """*owner* is the handler: a session is handed on from one handler to the next."""
         _lockfile.prepare()
         # The program may change its working directory later.
-        self.directory = _absolute(directory)
+        self.directory = absolute_directory(directory)
         self.prefix = prefix = check_prefix(prefix)
         self.settings = settings
         self.voice = Voice()
@@ -73,7 +74,7 @@ class SessionFiles:
         self.closing = False
         # What the formatter calls `session` and `seq`.
         self.seq_names = ("session", "seq")
-        self.lineage = _lineage.inherit(self._key(), self._asked, owner)
+        self.lineage: _lineage.Lineage | None = None
 
     # What it is asked.
 
@@ -141,6 +142,39 @@ class SessionFiles:
         """Go on under a session of its own: the one it had has passed to another handler."""
         self.lineage = None
 
+    @property
+    def is_superseded(self) -> bool:
+        """True when the session, which is not open here, has passed to another handler."""
+        return self._session is None and self.is_lost
+
+    @property
+    def is_lost(self) -> bool:
+        """True when the session has passed to another handler."""
+        return self.lineage is not None and _lineage.is_lost(self.lineage, self._owner)
+
+    def inherit(self) -> None:
+        """Go on with the session of a handler that has closed; for an owner that is ready to take its late records."""
+        self.lineage = _lineage.inherit(self._key(), self._asked, self._owner())
+
+    def can_succeed(self, other: SessionFiles) -> bool:
+        """True when *other* owns a session of the same directory, prefix and name."""
+        lineage = other.lineage
+        return (
+            lineage is not None
+            and lineage.owner() is other._owner()
+            and other._key() == self._key()
+            and self._asked in (None, lineage.asked, lineage.session_id)
+        )
+
+    def succeed(self, other: SessionFiles) -> None:
+        """Go on with the session that *other* has just given up; where it could not, take another one."""
+        lineage = other.lineage
+        if lineage is not None and _lineage.bequeath(self._key(), lineage, self._owner):
+            # It may have found another one, that an earlier handler had left.
+            spare, self.lineage = self.lineage, lineage
+            if spare is not None:
+                _lineage.leave(self._key(), spare)
+
     def write_batch(self, lines: bytes | mmap.mmap, cursor: Cursor, end: int, marks: Marks) -> bool:
         """Write ``lines[cursor.at:end]``; False after trouble, which is counted and told.
 
@@ -180,7 +214,7 @@ class SessionFiles:
     def tell_problems(self, problems: Sequence[Problem]) -> None:
         """Tell of settings that could not be used, once."""
         for problem in problems:
-            self.voice.tell("settings", str(problem))
+            self.voice.tell("settings", key_path(str(problem)))
         if problems:
             speak_now(self.voice)
 
@@ -404,7 +438,8 @@ class SessionFiles:
             self.remark(fit(self.own_line(message, **fields), _REMARK_BYTES))
 
 
-def _absolute(directory: object) -> Path:
+def absolute_directory(directory: object) -> Path:
+    """An absolute path for a handler's *directory*; raises `ConfigError` when it is none."""
     try:
         if isinstance(directory, (str, os.PathLike)) and (named := os.fspath(directory)):
             os.fsencode(named)

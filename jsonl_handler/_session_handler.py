@@ -47,6 +47,18 @@ class SessionHandler(logging.Handler):
         """The same as `logging.FileHandler` names it; empty before the first record."""
         return str(self.path or "")
 
+    def yield_session(self) -> None:
+        """Write what waits and give the session up."""
+        raise NotImplementedError
+
+    def succeed(self, other: SessionHandler) -> bool:
+        """Take the session over from *other*, which this handler replaces; False when it is not of the same files."""
+        if not self._files.can_succeed(other._files):
+            return False
+        other.yield_session()
+        self._files.succeed(other._files)
+        return True
+
     # Settings that change.
 
     def reconfigure(self, **settings: Any) -> None:

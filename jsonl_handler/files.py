@@ -76,6 +76,7 @@ class RotatingSessionJsonlHandler(SessionHandler):
         self._way = way_of(None)
         self._build(SessionFiles(directory, prefix, session_id, choice.settings, self))
         super().__init__(level)
+        self._files.inherit()
         self._files.tell_problems(choice.problems)
         start_over_in_children(self)
 

@@ -61,6 +61,7 @@ class JsonlHandler(SessionHandler):
         self._choice = choice
         self._build(buffer, SessionFiles(directory, prefix, session_id, choice.settings, self))
         super().__init__(level)
+        self._files.inherit()
         self._files.tell_problems(choice.problems)
         start_over_in_children(self)
 
@@ -175,7 +176,7 @@ class JsonlHandler(SessionHandler):
         """
         self._count_missed()
         if not self._listener.running:
-            return self._listener.drain()
+            return self._pass_on() or self._listener.drain()
         answer = self._buffer.ask_flush()
         if isinstance(answer, bool):
             return answer
@@ -217,26 +218,39 @@ class JsonlHandler(SessionHandler):
             self._files.give_up("the session could not be opened within close_timeout")
             return
         try:
-            self._files.closing = True
-            self._door.lineage = None
-            if self._listener.stop(self._patience(None)) or (
-                # All is written, and only the session has to be ended.
-                not self._buffer.waiting and self._listener.stop(_MOMENT)
-            ):
-                # What was recovered until now is told in the stream.
-                self._files.maintenance.stop()
-                self._listener.drain()
-                self._files.close()
-            elif not self._abandoned:
-                # The writer is stuck in a write. The session stays its own: nobody may go on with it.
-                self._abandoned = True
-                pending = self._buffer.counts()[2]
-                what = f"{pending} records could not be written" if pending else "the session could not be ended"
-                self._files.give_up(f"{what} within close_timeout")
-            self._closed_once = True
+            if not self._files.is_superseded:
+                self._yield_own_session()
         finally:
             self._opening.release()
+        # Not under our lock: the heir may be opening the session, and then asks us for it.
+        self._pass_on()
         self._take_early()
+
+    def _pass_on(self) -> bool:
+        """Give lines that came late to the handler that has the session by now; False when there is none."""
+        if not self._files.is_superseded or (heir := self._heir()) is self:
+            return False
+        self._listener.hand_to(heir.adopt)
+        return True
+
+    def _yield_own_session(self) -> None:
+        self._files.closing = True
+        self._door.lineage = None
+        if self._listener.stop(self._patience(None)) or (
+            # All is written, and only the session has to be ended.
+            not self._buffer.waiting and self._listener.stop(_MOMENT)
+        ):
+            # What was recovered until now is told in the stream.
+            self._files.maintenance.stop()
+            self._listener.drain()
+            self._files.close()
+        elif not self._abandoned:
+            # The writer is stuck in a write. The session stays its own: nobody may go on with it.
+            self._abandoned = True
+            pending = self._buffer.counts()[2]
+            what = f"{pending} records could not be written" if pending else "the session could not be ended"
+            self._files.give_up(f"{what} within close_timeout")
+        self._closed_once = True
 
     def _open(self, record: logging.LogRecord) -> Lineage | None:
         """The session for a first record; None when the record has been seen to."""
@@ -315,7 +329,9 @@ class JsonlHandler(SessionHandler):
         """The writer is about to go, and nothing waits."""
         # What was recovered until now is told in the stream.
         self._files.maintenance.halt()
-        if not self._buffer.waiting:
+        # One that has passed to another handler is ended when nothing can come any more: what came between would
+        # begin a session of its own.
+        if not self._buffer.waiting and not self._files.is_lost:
             self._files.end_if_closing()
 
     def _writer_ended(self) -> None:

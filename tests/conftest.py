@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from jsonl_handler import JsonlHandler
+from jsonl_handler import Configuration, JsonlHandler
 from jsonl_handler._journal import CorruptError, read_preamble
 
 PATIENCE = 30.0
@@ -263,3 +263,21 @@ def left_as_found(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[No
         os.unlink(name)
     left = [link for link in _descriptors() if link.startswith(str(tmp_path))]
     assert not left, f"open descriptors: {left}"
+
+
+@pytest.fixture
+def configured() -> Iterator[Callable[..., Configuration]]:
+    """`configure`; afterwards nothing of it is left."""
+    from jsonl_handler import configuration, configure
+
+    yield configure
+    present = configuration._present
+    if present is not None:
+        present.close()
+        handlers = list(present._running.handlers.values())
+        for logger in [logging.root, *logging.root.manager.loggerDict.values()]:
+            if isinstance(logger, logging.Logger):
+                logger.handlers = [one for one in logger.handlers if one not in handlers]
+        for handler in handlers:
+            handler.close()
+    configuration._present = None

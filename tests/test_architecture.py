@@ -22,7 +22,7 @@ ROOT = Path(jsonl_handler.__file__).parent
 # Everyone may import `errors`, `_status` and `_clock`; those import nobody outside of them.
 # docs/design.md shows the same table.
 ARROWS: dict[str, set[str]] = {
-    "__init__": {"_buffer", "_schema", "files", "formatter", "handler", "pair", "reading", "settings"},
+    "__init__": {"_buffer", "_schema", "configuration", "files", "formatter", "handler", "pair", "reading", "settings"},
     "__main__": {"cli"},
     "errors": set(),
     "_clock": set(),
@@ -87,6 +87,7 @@ ARROWS: dict[str, set[str]] = {
     "_outage": set(),
     "_worker": set(),
     "_at_exit": set(),
+    "_origin": set(),
     "_maintenance": {"_parking", "_worker"},
     "_session_files": {
         *(
@@ -96,6 +97,7 @@ ARROWS: dict[str, set[str]] = {
             "_lockfile",
             "_maintenance",
             "_names",
+            "_origin",
             "_outage",
             "_own_lines",
             "_safekeeping",
@@ -127,8 +129,48 @@ ARROWS: dict[str, set[str]] = {
         "settings",
     },
     "reading": {"_lockfile", "_maintenance", "_recovery"},
+    "_config_file": set(),
+    "_config_source": set(),
+    "_config_ours": {"_rules", "_session_files", "files", "handler", "settings"},
+    "_config_check": {"_config_ours", "_rules"},
+    "_config_plan": {"_config_ours"},
+    "_config_build": {"_config_ours", "_config_plan", "_origin", "_rules"},
+    "_config_loggers": {"_config_plan"},
+    "_retire": {"_worker"},
+    "_config_apply": {
+        "_config_build",
+        "_config_check",
+        "_config_loggers",
+        "_config_ours",
+        "_config_plan",
+        "_retire",
+        "_session_handler",
+    },
+    "_config_report": {
+        "_config_apply",
+        "_config_build",
+        "_config_ours",
+        "_config_plan",
+        "_rules",
+        "_session_files",
+        "settings",
+    },
+    "_sighup": set(),
+    "_watch": {"_fork", "_parking", "_worker"},
+    "configuration": {
+        "_config_apply",
+        "_config_file",
+        "_config_plan",
+        "_config_report",
+        "_config_source",
+        "_fork",
+        "_maintenance",
+        "_rules",
+        "_sighup",
+        "_watch",
+    },
     # The commands know the public names and each other, nothing else.
-    "cli": {"__init__", "cli"},
+    "cli": {"__init__", "cli", "configuration"},
 }
 EVERYONE = {"errors", "_status", "_clock"}
 
@@ -140,11 +182,12 @@ OUTSIDE: dict[str, set[str]] = {
     "backports": {"_codec"},
     # In the standard library from 3.14 on.
     "compression": {"_codec"},
+    "yaml": {"_config_source"},
     "typer": {"cli"},
     "rich": {"cli"},
 }
 
-# Only the writer's room and maintenance import `_worker`; the demo plays an application.
+# The writer, maintenance, the watch and `_retire` import `_worker`; the demo plays an application.
 THREAD_ROOMS = {"_worker", "cli"}
 THREAD_NAMES = {"Thread", "Timer", "start_new_thread", "start_joinable_thread", "ThreadPoolExecutor"}
 
@@ -311,6 +354,8 @@ def test_importing_the_package_starts_nothing() -> None:
     assert seen["threads"] == []
     assert seen["opened"] == []
     assert seen["atexit"] == []
+    # Whatever `configure` needs comes with its first use; `logging.config` would bring `socketserver`.
+    assert not {"tomllib", "yaml", "socketserver"} & set(seen["modules"])
     assert not {"filelock", "typer", "rich", "backports", "compression"} & set(seen["modules"])
 
 

@@ -93,7 +93,7 @@ def test_the_demo_command_of_the_readme_installs_what_the_demo_needs() -> None:
     match = re.fullmatch(r'python -m pip install "\.\[(\w+)\]" && python -m jsonl_handler demo', command)
 
     assert match
-    assert extras[match[1]] == ["jsonl-handler[fast,cli,zstd]"]
+    assert extras[match[1]] == ["jsonl-handler[fast,cli,zstd,yaml]"]
     assert {"typer", "rich"} == {re.split("[<>=]", need)[0] for need in extras["cli"]}
 
 

@@ -115,12 +115,6 @@ def test_every_recipe_can_be_run() -> None:
     assert not [language for blocks in SECTIONS.values() for language, _ in blocks if language not in LANGUAGES]
 
 
-needs_configure = pytest.mark.skipif(
-    not hasattr(jsonl_handler, "configure"), reason="the package has no `configure` yet"
-)
-
-
-@needs_configure
 @pytest.mark.parametrize("title", RECIPES)
 def test_a_recipe_does_what_it_says(title: str, tmp_path: Path) -> None:
     """What a recipe asserts holds after its edit, and its commands succeed."""
@@ -142,7 +136,6 @@ def test_a_recipe_does_what_it_says(title: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@needs_configure
 @pytest.mark.parametrize("language", ["json", "yaml"])
 def test_a_file_for_an_editor_is_a_configuration(
     language: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -296,7 +296,6 @@ def test_a_fault_in_a_whole_file_is_found(good: str, bad: str) -> None:
     assert not WHOLE.is_valid(tomllib.loads(TOML.replace(good, bad)))
 
 
-@pytest.mark.skipif(not hasattr(jsonl_handler, "configure"), reason="the package has no `configure` yet")
 @pytest.mark.parametrize(("good", "bad"), [("version = 1", "version = 1"), *FAULTS])
 def test_configure_says_the_same_of_a_whole_file(
     good: str, bad: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from jsonl_handler import json_schema
+from jsonl_handler.cli.checking import run_check
 from jsonl_handler.cli.demo import run_demo
 
 app = typer.Typer(
@@ -35,6 +36,20 @@ def _common(
 ) -> None:
     # Only for the option that belongs to no command.
     pass
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="A .toml, .json or .yaml file, as configure() reads it.")],
+    table: Annotated[
+        str | None, typer.Option(help='The table in it, with dots: "tool.myapp.logging".  [default: the whole file]')
+    ] = None,
+) -> None:
+    """Say what is wrong with a logging configuration, or what would run.
+
+    Exits with 1 when something is wrong. It makes no handler, but imports the modules that the file names.
+    """
+    raise typer.Exit(run_check(file, table=table))
 
 
 @app.command()
