@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,15 @@ class Kept:
             self.append()
             if later < 3 or later == 24:
                 self.check()
+
+
+@pytest.fixture(autouse=True)
+def what_others_left_is_not_collected_each_time() -> Iterator[None]:
+    """Hundreds of collections of all that other tests have left in the memory would take half a minute."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def at_event(number: int, act: Callable[[], Any], interrupt: Callable[[], None]) -> bool:
