@@ -25,6 +25,7 @@ from jsonl_handler._mounts import kind_of
 
 PLACE = Path("/dev/shm")
 """Linux has a tmpfs here; where there is none, no journal is kept."""
+_ALWAYS_FINE = 64 * 2**20
 
 _NAME = re.compile(r"jsonl-handler-[0-9a-f]{16}\.journal", re.ASCII)
 _DAY = 86400.0
@@ -75,6 +76,7 @@ def create(name: str, arena_bytes: int, owner: Path) -> JournalFile:
         raise OSError(errno.ENOTSUP, "there is no tmpfs", str(PLACE))
     path = PLACE / name
     size = size_of(arena_bytes)
+    _check_room(size)
     descriptor = _lockfile.open_safely(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
     try:
         _lockfile.try_lock(descriptor)
@@ -87,6 +89,14 @@ def create(name: str, arena_bytes: int, owner: Path) -> JournalFile:
         remove(name)
         _lockfile.close(descriptor)
         raise
+
+
+def _check_room(size: int) -> None:
+    # What is reserved there is the machine's memory at once, however large the tmpfs says it is.
+    if size > _ALWAYS_FINE:
+        place = os.statvfs(PLACE)
+        if size > place.f_bavail * place.f_frsize // 2:
+            raise OSError(errno.ENOSPC, f"{size} bytes are more than half of what is free", str(PLACE))
 
 
 class FoundFile:

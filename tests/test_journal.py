@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -226,6 +227,19 @@ def test_no_room_for_a_journal_leaves_nothing(name: str, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(os, "posix_fallocate", refuse)
     with pytest.raises(OSError, match="No space"):
+        _journal_file.create(name, ARENA, Path("/x"))
+    assert not (_journal_file.PLACE / name).exists()
+
+
+@tmpfs
+def test_a_journal_takes_at_most_half_of_the_memory_that_is_free(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistaken size must not take a whole machine's memory, which is reserved at once."""
+    monkeypatch.setattr(_journal_file, "_ALWAYS_FINE", ARENA)
+    free = [4 * size_of(ARENA)]
+    monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_bavail=free[0], f_frsize=1))
+    _journal_file.create(name, ARENA, Path("/x")).remove()
+    free[0] = 2 * size_of(ARENA) - 1
+    with pytest.raises(OSError, match="more than half of what is free"):
         _journal_file.create(name, ARENA, Path("/x"))
     assert not (_journal_file.PLACE / name).exists()
 
