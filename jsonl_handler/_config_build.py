@@ -82,8 +82,8 @@ class Builder(logging.config.DictConfigurator):
             parts[section] = {name: part[name] for name in part}
         handlers = self.config.get("handlers", {})
         handlers.update(plan.kept["handlers"])
-        # Other people's last: a `FileHandler(mode="w")` empties its file when it is made.
-        rest = sorted(handlers.keys() - plan.kept["handlers"].keys(), key=lambda name: (self._is_foreign(name), name))
+        # Other people's last, and of those last who empty their file when they are made.
+        rest = sorted(handlers.keys() - plan.kept["handlers"].keys(), key=self._harm)
         order = list(plan.kept["handlers"])
         while rest:
             later = []
@@ -136,8 +136,10 @@ class Builder(logging.config.DictConfigurator):
         converted = {key: self.convert(value) for key, value in settings.items()}
         handler.replace_settings(converted, strict=self.convert(strict))
 
-    def _is_foreign(self, name: str) -> bool:
-        return kind_of(self._mapping["handlers"][name]) is None
+    def _harm(self, name: str) -> tuple[bool, bool, str]:
+        """What sorts handlers by what their making may do to what runs."""
+        entry = self._mapping["handlers"][name]
+        return kind_of(entry) is None, str(entry.get("mode", "")).startswith("w"), name
 
     def _path(self, where: str) -> str:
         return f"{self._named}: {where}" if self._named else where

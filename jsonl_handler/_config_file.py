@@ -14,8 +14,11 @@ from jsonl_handler.errors import ConfigError
 MOST_BYTES = 1024 * 1024
 """No logging configuration is larger, and parsing more would hold up the program."""
 
-Look = tuple[int, int, int, int]
-"""Inode, size, time of the last change of the content, and of anything at all: a new one is a new file to us."""
+Look = tuple[int, ...]
+"""Inode, size, time of the last change of the content, and of anything at all, and the modes of the directories.
+
+A new one is a new file to us.
+"""
 
 _RULE = "a configuration can name code to run, so only its owner may be able to write it"
 
@@ -23,7 +26,7 @@ _RULE = "a configuration can name code to run, so only its owner may be able to 
 def look(path: Path) -> Look | None:
     """How the file behind *path* looks now, links followed; None while there is none."""
     try:
-        return _look_of(os.stat(path))
+        return _look_of(path, os.stat(path))
     except (OSError, ValueError):
         return None
 
@@ -49,7 +52,7 @@ def read(path: Path, named: str, *, watched: bool) -> tuple[bytes, Look]:
         raise ConfigError(named, "", f"can't be read: {reason or error}") from error
     if len(content) > MOST_BYTES:
         raise ConfigError(named, "", f"must be at most {MOST_BYTES} bytes long")
-    return content, _look_of(status)
+    return content, _look_of(path, status)
 
 
 def _open(path: str, flags: int) -> int:
@@ -57,8 +60,14 @@ def _open(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-def _look_of(status: os.stat_result) -> Look:
-    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+def _look_of(path: Path, status: os.stat_result) -> Look:
+    # A file that was refused for its directory counts again once that is mended.
+    modes = (os.stat(folder).st_mode for folder in _folders(path))
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, *modes
+
+
+def _folders(path: Path) -> tuple[Path, Path]:
+    return path.parent, Path(os.path.realpath(path)).parent
 
 
 def _check_trust(path: Path, named: str, status: os.stat_result) -> None:
@@ -72,7 +81,7 @@ def _check_trust(path: Path, named: str, status: os.stat_result) -> None:
         raise ConfigError(named, "", f"belongs to user {status.st_uid}, not to this one or root, and {_RULE}")
     if status.st_mode & stat.S_IWOTH:
         raise ConfigError(named, "", f"everybody may write it, and {_RULE}; chmod o-w {named}")
-    for folder in {path.parent, Path(os.path.realpath(path)).parent}:
+    for folder in _folders(path):
         mode = os.stat(folder).st_mode
         # Who may write the directory may put another file there. Kubernetes mounts its own, which are so, read-only.
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX and not os.statvfs(folder).f_flag & os.ST_RDONLY:

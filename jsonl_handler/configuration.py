@@ -238,6 +238,8 @@ class _Source:
     """Where a configuration comes from."""
 
     def __init__(self, source: object, table: str | None) -> None:
+        if table is not None and not isinstance(table, str):
+            raise ConfigError(None, "table", f"must be a text with dots, got {shown(table)}")
         self._table = table
         self._mapping: Mapping[str, Any] | None = None
         self._path = Path()

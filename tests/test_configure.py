@@ -960,3 +960,25 @@ def test_a_pipe_is_refused_at_once(configured: Configure, tmp_path: Path) -> Non
 
     with pytest.raises(ConfigError, match="must be a file"):
         configured(tmp_path / "a.json")
+
+
+def test_a_file_that_is_emptied_when_opened_is_opened_last(configured: Configure, logs: Path, tmp_path: Path) -> None:
+    """A reload that is refused for another handler leaves what a `FileHandler(mode="w")` has written."""
+    emptied = {"class": "logging.FileHandler", "filename": str(tmp_path / "a.log"), "mode": "w"}
+    configuration = configured(described := mapping(logs))
+    described["handlers"]["a"] = emptied
+    described["root"] = {"level": "INFO", "handlers": ["a"]}
+    assert configuration.reload() is True
+    logging.getLogger("other").info("kept")
+    emptied["encoding"] = "utf-8"
+    described["handlers"]["b"] = {"class": "logging.FileHandler", "filename": str(tmp_path / "nowhere" / "b.log")}
+
+    assert configuration.reload() is False
+
+    assert "kept" in (tmp_path / "a.log").read_text()
+
+
+def test_a_table_that_is_no_text_is_refused(configured: Configure, tmp_path: Path) -> None:
+    """All bad arguments raise the same error."""
+    with pytest.raises(ConfigError, match="must be a text with dots, got 5"):
+        configured(tmp_path / "x.toml", table=5)

@@ -266,6 +266,18 @@ def test_a_file_that_others_may_write_from_now_on_is_refused(
     assert configuration.last_error is not None
 
 
+def test_a_file_counts_again_when_its_directory_is_mended(configured: Configure, path: Path, notices: Notices) -> None:
+    """Whoever does what the refusal says need not touch the file."""
+    configuration = configured(path, watch=INTERVAL)
+    path.parent.chmod(0o777)
+    assert "everybody may write the directory" in notices.wait_for("refused")
+
+    path.parent.chmod(0o700)
+
+    notices.wait_for("can be used again")
+    assert configuration.last_error is None
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may give files away")
 def test_a_file_of_another_user_is_refused(configured: Configure, path: Path) -> None:
     """Neither this user's nor root's: somebody else decides what it says."""
