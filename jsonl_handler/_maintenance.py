@@ -5,12 +5,12 @@ It keeps the writer on time: a sweep there made it late, and a healthy disk drop
 
 from __future__ import annotations
 
-import logging
 import threading
 from _thread import allocate_lock
 from collections.abc import Callable
 from typing import Protocol
 
+from jsonl_handler import _logging_lock
 from jsonl_handler._clock import monotonic
 from jsonl_handler._parking import park_at_forks
 from jsonl_handler._status import Voice
@@ -184,6 +184,5 @@ class Maintenance:
 
 def speak_now(voice: Voice) -> None:
     """Say what waits from this thread, unless it holds logging's own lock (then a later call will)."""
-    lock = getattr(logging, "_lock", None)
-    if lock is None or not lock._is_owned():
+    if not _logging_lock.is_held():
         voice.speak(finally_=True)

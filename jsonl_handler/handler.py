@@ -15,6 +15,7 @@ from jsonl_handler._door import Door
 from jsonl_handler._fork import start_over_in_children
 from jsonl_handler._lineage import Lineage, SupersededError
 from jsonl_handler._lines import seq_names
+from jsonl_handler._logging_lock import nobody_collects
 from jsonl_handler._reconfiguring import Choice
 from jsonl_handler._session_handler import SessionHandler
 from jsonl_handler._status import Stats
@@ -181,7 +182,8 @@ class JsonlHandler(SessionHandler):
         if isinstance(answer, bool):
             return answer
         try:
-            done = answer.acquire(timeout=self._patience(timeout))
+            with nobody_collects():
+                done = answer.acquire(timeout=self._patience(timeout))
         finally:
             self._buffer.cancel_flush(answer)
         if not done and timeout is None:
@@ -219,7 +221,8 @@ class JsonlHandler(SessionHandler):
             return
         try:
             if not self._files.is_superseded:
-                self._yield_own_session()
+                with nobody_collects():
+                    self._yield_own_session()
         finally:
             self._opening.release()
         # Not under our lock: the heir may be opening the session, and then asks us for it.

@@ -88,7 +88,8 @@ ARROWS: dict[str, set[str]] = {
     "_worker": set(),
     "_at_exit": set(),
     "_origin": set(),
-    "_maintenance": {"_parking", "_worker"},
+    "_logging_lock": set(),
+    "_maintenance": {"_logging_lock", "_parking", "_worker"},
     "_session_files": {
         *(
             "_arena",
@@ -122,6 +123,7 @@ ARROWS: dict[str, set[str]] = {
         "_fork",
         "_lineage",
         "_lines",
+        "_logging_lock",
         "_reconfiguring",
         "_session_files",
         "_session_handler",

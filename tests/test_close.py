@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import logging.config
 import os
@@ -370,3 +371,32 @@ def test_an_exit_on_a_full_disk_waits_once(make: Make, disk: Disk) -> None:
     assert handler.flush(PATIENCE)
     assert waits[0] == 0.2
     assert set(waits[1:-1]) == {0.0}
+
+
+def test_a_collection_on_the_writer_does_not_hold_up_a_dict_config(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dead handler's callback takes `logging`'s lock, which who closes may hold: nothing is collected meanwhile."""
+    handler = make(close_timeout=1.0)
+    handler.handle(record("first"))
+    assert handler.flush(PATIENCE)
+    real = handler._files.upkeep.sweep_a_little
+
+    def sweep_a_little() -> None:
+        # What a collection that begins of itself would do.
+        found = [[number] for number in range(5_000)]
+        assert len(found) == 5_000
+        real()
+
+    monkeypatch.setattr(handler._files.upkeep, "sweep_a_little", sweep_a_little)
+    thresholds = gc.get_threshold()
+    gc.collect()
+    dead = logging.NullHandler()
+    dead.itself = dead  # type: ignore[attr-defined]
+    del dead
+    gc.set_threshold(1_000)
+    try:
+        with logging._lock:  # type: ignore[attr-defined]
+            handler.close()
+    finally:
+        gc.set_threshold(*thresholds)
+    assert gc.isenabled()
+    assert not handler._abandoned
