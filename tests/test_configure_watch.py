@@ -99,7 +99,9 @@ def test_an_edit_is_seen(
         assert max_files() == generation
 
     assert configuration.last_error is None
-    assert notices.texts() == []
+    if write is write_and_rename:
+        # In place a file is empty for a moment: a slow machine may look twice, and refuse it, just then.
+        assert notices.texts() == []
 
 
 class Looks:
