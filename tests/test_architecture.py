@@ -334,6 +334,8 @@ PROBE = """
 
     atexit.register = register
     sys.addaudithook(hook)
+    # What a measurement of coverage brings along is not ours.
+    before = set(sys.modules)
     import jsonl_handler
     seen = [list(threads), list(opened)]
 
@@ -341,7 +343,7 @@ PROBE = """
         "threads": seen[0],
         "opened": seen[1],
         "atexit": [name for name in registered if name.startswith("jsonl_handler")],
-        "modules": sorted({name.split(".")[0] for name in sys.modules}),
+        "modules": sorted({name.split(".")[0] for name in set(sys.modules) - before}),
     }))
 """
 
