@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from jsonl_handler import _origin
-from jsonl_handler._config_ours import Finding, kind_of, review
+from jsonl_handler._config_ours import Finding, is_reference, kind_of, review
 from jsonl_handler._config_plan import Plan, Running
 from jsonl_handler._rules import shown
 from jsonl_handler.errors import ConfigError
@@ -38,7 +38,7 @@ class Builder(logging.config.DictConfigurator):
         found = []
         for where, name in _named(self._mapping):
             try:
-                value = self.convert(name) if name.startswith(("ext://", "cfg://")) else self.resolve(name)
+                value = self.convert(name) if is_reference(name) else self.resolve(name)
                 if where.endswith((".class", ".()")) and not callable(value):
                     found.append(Finding(where, f"must be a class or a function, got {name!r}"))
             except (Exception, SystemExit) as error:
@@ -162,14 +162,14 @@ def _named(mapping: dict[str, Any]) -> Iterator[tuple[str, str]]:
             entry = found if isinstance(found, dict) else {}
             key = "()" if "()" in entry else "class"
             value = entry.get(key)
-            if isinstance(value, str) and not value.startswith(("ext://", "cfg://")):
+            if isinstance(value, str) and not is_reference(value):
                 yield f"{section}.{name}.{key}", value
     yield from _references("", mapping)
 
 
 def _references(where: str, value: object) -> Iterator[tuple[str, str]]:
     if isinstance(value, str):
-        if value.startswith(("ext://", "cfg://")):
+        if is_reference(value):
             yield where, value
     elif isinstance(value, dict):
         for key, item in value.items():

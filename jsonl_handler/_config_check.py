@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from jsonl_handler._config_ours import Finding, kind_of, review
+from jsonl_handler._config_ours import Finding, is_reference, kind_of, review
 from jsonl_handler._rules import shown
 
 _SECTIONS = ("formatters", "filters", "handlers", "loggers")
@@ -116,7 +116,7 @@ def _handler(names: _Names, where: str, entry: dict[Any, Any]) -> Iterator[Findi
     kind = kind_of(entry)
     if kind is None:
         yield from _arguments(where, entry)
-    elif not any(text.startswith(("ext://", "cfg://")) for text in _texts(entry)):
+    elif not any(map(is_reference, _texts(entry))):
         # Otherwise the values are seen only when the names are resolved.
         yield from review(where, entry, kind).findings
 
@@ -133,7 +133,7 @@ def _logger(names: _Names, where: str, entry: dict[Any, Any]) -> Iterator[Findin
 
 
 def _references(where: str, section: str, value: object, names: _Names) -> Iterator[Finding]:
-    if value is None or _opaque(value):
+    if value is None or is_reference(value):
         return
     if not isinstance(value, (list, tuple)):
         yield Finding(where, f"must be a list of names, got {shown(value)}")
@@ -145,7 +145,7 @@ def _references(where: str, section: str, value: object, names: _Names) -> Itera
 
 
 def _known(where: str, section: str, name: object, names: _Names) -> Iterator[Finding]:
-    if _opaque(name):
+    if is_reference(name):
         return
     if not isinstance(name, str) or name not in names.of[section]:
         there = ", ".join(sorted(map(str, names.of[section]))) or "none"
@@ -153,7 +153,7 @@ def _known(where: str, section: str, name: object, names: _Names) -> Iterator[Fi
 
 
 def _class(where: str, value: object) -> Iterator[Finding]:
-    if value is None or _opaque(value) or callable(value):
+    if value is None or is_reference(value) or callable(value):
         return
     if not isinstance(value, str) or not _DOTTED.fullmatch(value):
         yield Finding(where, f'must be a dotted name such as "logging.StreamHandler", got {shown(value)}')
@@ -168,7 +168,7 @@ def _arguments(where: str, entry: dict[Any, Any]) -> Iterator[Finding]:
 
 
 def _level(where: str, value: object) -> Iterator[Finding]:
-    if value is None or _opaque(value):
+    if value is None or is_reference(value):
         return
     if isinstance(value, str):
         if value in logging.getLevelNamesMapping():
@@ -182,7 +182,7 @@ def _level(where: str, value: object) -> Iterator[Finding]:
 
 
 def _boolean(where: str, value: object) -> Iterator[Finding]:
-    if not isinstance(value, bool) and not _opaque(value):
+    if not isinstance(value, bool) and not is_reference(value):
         yield Finding(where, f"must be true or false, got {shown(value)}")
 
 
@@ -191,10 +191,6 @@ def _unknown(where: str, known: tuple[str, ...]) -> Finding:
     return Finding(
         where, "unknown key; " + (f"did you mean {near[0]}?" if near else f"the keys are {', '.join(known)}")
     )
-
-
-def _opaque(value: object) -> bool:
-    return isinstance(value, str) and value.startswith(("ext://", "cfg://"))
 
 
 def _texts(value: object) -> Iterator[str]:

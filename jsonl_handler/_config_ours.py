@@ -9,7 +9,7 @@ from typing import Any
 from jsonl_handler._rules import shown
 from jsonl_handler._session_files import absolute_directory
 from jsonl_handler.errors import ConfigError
-from jsonl_handler.files import FILE_SETTINGS, RotatingSessionJsonlHandler
+from jsonl_handler.files import RotatingSessionJsonlHandler, check_keys
 from jsonl_handler.handler import JsonlHandler
 from jsonl_handler.settings import Problem, Settings, check_prefix
 
@@ -22,7 +22,6 @@ _NAMES: dict[str, Kind] = {
 }
 _OF_LOGGING = frozenset({"()", "class", "level", "formatter", "filters", "."})
 _IDENTITY = frozenset({"directory", "prefix", "session_id", "strict"})
-_FOR_THE_PAIR = "is a setting of the buffer, which only JsonlHandler has; remove it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +39,11 @@ class Review:
     findings: list[Finding]
     problems: list[Problem]
     settings: Settings | None
+
+
+def is_reference(value: object) -> bool:
+    """True for a text that stands for something else: a name to import, or another place of the configuration."""
+    return isinstance(value, str) and value.startswith(("ext://", "cfg://"))
 
 
 def kind_of(entry: Mapping[str, Any]) -> Kind | None:
@@ -82,8 +86,8 @@ def review(where: str, entry: Mapping[str, Any], kind: Kind) -> Review:
         # One by one, so that each unknown key is told.
         try:
             Settings.load({key: given[key]})
-            if not issubclass(kind, JsonlHandler) and key not in FILE_SETTINGS:
-                raise ConfigError(None, key, _FOR_THE_PAIR)
+            if not issubclass(kind, JsonlHandler):
+                check_keys([key])
         except ConfigError as error:
             findings.append(Finding(f"{where}.{error.where}", error.problem))
             del given[key]

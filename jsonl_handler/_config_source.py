@@ -10,13 +10,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from jsonl_handler._rules import MOST_LEVELS, MOST_VALUES, TOO_MUCH
 from jsonl_handler.errors import ConfigError
 
 FORMATS = (".toml", ".json", ".yaml", ".yml")
-
-_MOST_LEVELS = 100
-_MOST_VALUES = 10_000
-_TOO_MUCH = f"must not contain itself, nest deeper than {_MOST_LEVELS} levels or hold more than {_MOST_VALUES} values"
 
 
 def parse(content: bytes, path: Path, named: str, table: str | None) -> dict[str, Any]:
@@ -32,7 +29,7 @@ def parse(content: bytes, path: Path, named: str, table: str | None) -> dict[str
     except ConfigError as error:
         raise ConfigError(named, error.where, error.problem) from error
     except RecursionError as error:
-        raise ConfigError(named, "", _TOO_MUCH) from error
+        raise ConfigError(named, "", TOO_MUCH) from error
     except Exception as error:
         # Each format has its own; all of them say where.
         raise ConfigError(named, "", " ".join(str(error).split())) from error
@@ -52,7 +49,7 @@ def plain(source: object, named: str | None, table: str | None) -> dict[str, Any
     try:
         copied = _Copy().of(source, 0)
     except RecursionError as error:
-        raise ConfigError(named, ".".join(where), _TOO_MUCH) from error
+        raise ConfigError(named, ".".join(where), TOO_MUCH) from error
     except ConfigError as error:
         raise ConfigError(named, ".".join(where), error.problem) from error
     except Exception as error:
@@ -69,8 +66,8 @@ class _Copy:
 
     def of(self, value: object, level: int) -> object:
         self._count += 1
-        if level > _MOST_LEVELS or self._count > _MOST_VALUES:
-            raise ConfigError(None, "", _TOO_MUCH)
+        if level > MOST_LEVELS or self._count > MOST_VALUES:
+            raise ConfigError(None, "", TOO_MUCH)
         if isinstance(value, Mapping):
             return {key: self.of(item, level + 1) for key, item in value.items()}
         if type(value) is list:
@@ -129,17 +126,17 @@ class _Sizes:
 
     def of(self, node: Any, level: int) -> int:
         size = self._known.get(id(node), 0)
-        if size is None or level > _MOST_LEVELS:
+        if size is None or level > MOST_LEVELS:
             # It is further up: it contains itself.
-            raise ConfigError(None, "", _TOO_MUCH)
+            raise ConfigError(None, "", TOO_MUCH)
         if size:
             return size
         self._known[id(node)] = None
         size = 1
         for part in node.value if isinstance(node.value, list) else ():
             size += sum(self.of(one, level + 1) for one in (part if isinstance(part, tuple) else (part,)))
-            if size > 10 * _MOST_VALUES:
-                raise ConfigError(None, "", _TOO_MUCH)
+            if size > 10 * MOST_VALUES:
+                raise ConfigError(None, "", TOO_MUCH)
         self._known[id(node)] = size
         return size
 

@@ -14,7 +14,8 @@ from jsonl_handler.errors import ConfigError
 
 Encoder: TypeAlias = Callable[[dict[str, Any]], bytes]
 
-_SCALARS = frozenset({str, int, float, bool, type(None)})
+SCALARS = frozenset({str, int, float, bool, type(None)})
+"""The types of values that need no look inside."""
 _TEXT = frozenset({str})
 _NATIVE_DEPTH = 100
 _NATIVE_WIDTH = 10_000
@@ -130,13 +131,13 @@ def is_native(value: Any) -> bool:
                     if not _TEXT.issuperset(map(type, container)):
                         return False
                     values = container.values()
-                if _SCALARS.issuperset(map(type, values)):
+                if SCALARS.issuperset(map(type, values)):
                     continue
                 for inner in values:
                     kind = type(inner)
                     if kind is dict or kind is list or kind is tuple:
                         deeper.append(inner)
-                    elif kind not in _SCALARS:
+                    elif kind not in SCALARS:
                         return False
                 if len(deeper) > _NATIVE_WIDTH:
                     return False

@@ -11,6 +11,9 @@ from typing import Any
 
 from jsonl_handler._values import describe, qualified_name, text
 
+LEFT_BY_FORMATTERS = frozenset({"message", "asctime"})
+"""logging refuses them as extras: they are not the user's, another formatter left them."""
+
 
 def message_fields(
     record: logging.LogRecord, attributes: dict[str, Any], message_dict: dict[str, Any] | None

@@ -18,8 +18,10 @@ MAX_INTEGER = 2**63 - 1
 """Above it neither the operating system nor most JSON parsers follow."""
 
 _MODE_TEXT = re.compile(r"(?:0o?)?([0-7]{3})", re.ASCII)
-_MOST_LEVELS = 100
-_MOST_VALUES = 10_000
+MOST_LEVELS = 100
+MOST_VALUES = 10_000
+TOO_MUCH = f"must not contain itself, nest deeper than {MOST_LEVELS} levels or hold more than {MOST_VALUES} values"
+"""The rule for mappings that people give: a few lines of YAML anchors may stand for billions of values."""
 
 
 class Kind(Enum):
@@ -158,11 +160,8 @@ def _mapping(rule: Rule, value: object) -> dict[str, Any]:
         nonlocal count
         count += 1
         # The count also ends what a few lines of YAML anchors, or an endless mapping, would blow up to.
-        if level > _MOST_LEVELS or count > _MOST_VALUES:
-            raise Broken(
-                f"must not contain itself, nest deeper than {_MOST_LEVELS} levels"
-                f" or hold more than {_MOST_VALUES} values"
-            )
+        if level > MOST_LEVELS or count > MOST_VALUES:
+            raise Broken(TOO_MUCH)
         if isinstance(part, Mapping):
             return {str(key): copied(item, level + 1) for key, item in part.items()}
         if isinstance(part, list | tuple):

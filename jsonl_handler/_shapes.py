@@ -13,6 +13,8 @@ from logging import LogRecord
 from typing import Any, TypeAlias
 
 from jsonl_handler import _encoding, _values
+from jsonl_handler._encoding import SCALARS
+from jsonl_handler._record import LEFT_BY_FORMATTERS
 from jsonl_handler._values import json_text, shallow
 
 LineEncoder: TypeAlias = Callable[[LogRecord, str | None, int | None], bytes]
@@ -21,11 +23,9 @@ Other: TypeAlias = Callable[[LogRecord, list[str], str | None, int | None], byte
 ATTRIBUTES = list(LogRecord("", 0, "", 0, "", (), None).__dict__)
 """What `logging` sets in each record, in its order; behind them stand the extras."""
 
-_SCALARS = frozenset({str, int, float, bool, type(None)})
 _CONTAINERS: tuple[type, ...] = (dict, list, tuple)
 # Others may do anything when they are asked for their text, and must be asked once only.
 _KNOWN = frozenset({"datetime", "decimal", "pathlib", "uuid"})
-_LEFT_BY_FORMATTERS = ("message", "asctime")
 
 # What is asked of the record by its own methods may be anything; nothing else may go wrong here.
 _SOURCE = """
@@ -67,10 +67,10 @@ def compiled(extras: Sequence[str], other: Other, general: LineEncoder) -> LineE
 
     Those that stand otherwise go to *other*, with their names; those that need more care to *general*.
     """
-    names = [name for name in extras if name not in _LEFT_BY_FORMATTERS]
+    names = [name for name in extras if name not in LEFT_BY_FORMATTERS]
     scope: dict[str, Any] = {
         "NAMES": [*ATTRIBUTES, *extras],
-        "SCALARS": _SCALARS,
+        "SCALARS": SCALARS,
         "MICROS": _values.MICROS,
         "LogRecord": LogRecord,
         "values": _values,
@@ -121,7 +121,7 @@ def _special(value: Any) -> Any:
         return value
     if kind.__module__ in _KNOWN:
         form = shallow(value)
-        if type(form) in _SCALARS:
+        if type(form) in SCALARS:
             return form
     raise TypeError("it needs more care")
 

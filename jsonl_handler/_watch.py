@@ -25,7 +25,7 @@ class Watch:
         self,
         interval: float | None,
         look: Callable[[], None],
-        act: Callable[[], None],
+        act: Callable[[], object],
         voice: Voice,
     ) -> None:
         self._interval = interval

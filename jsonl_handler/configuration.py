@@ -110,7 +110,7 @@ class Configuration:
 
     def _begin(self) -> None:
         if self._interval is not None:
-            self._watch = Watch(self._interval, self._look, self._reload_quietly, self._voice)
+            self._watch = Watch(self._interval, self._look, self.reload, self._voice)
             self._watch.start()
         speak_now(self._voice)
 
@@ -157,7 +157,7 @@ class Configuration:
         if self._hangup is not None or self._closed:
             return
         self._source.load(watched=True)
-        watch = self._watch or Watch(None, self._look, self._reload_quietly, self._voice)
+        watch = self._watch or Watch(None, self._look, self.reload, self._voice)
         self._hangup = Hangup(watch.ring)
         self._watch = watch
         watch.start()
@@ -192,9 +192,6 @@ class Configuration:
             running = apply(mapping, self._source.named, self._running, self._voice, anew=False)
             self._generation += running is not self._running
             self._running = running
-
-    def _reload_quietly(self) -> None:
-        self.reload()
 
     def _look(self) -> None:
         """On the watching thread: reload when the file looks different, and twice the same."""

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,7 +72,7 @@ class RotatingSessionJsonlHandler(SessionHandler):
         **settings: Any,
     ) -> None:
         self._choice = choice = Choice.of(settings, strict=strict)
-        _check_keys(choice.given)
+        check_keys(choice.given)
         self._way = way_of(None)
         self._build(SessionFiles(directory, prefix, session_id, choice.settings, self))
         super().__init__(level)
@@ -99,7 +99,7 @@ class RotatingSessionJsonlHandler(SessionHandler):
 
     def _check(self, given: Mapping[str, object]) -> None:
         super()._check(given)
-        _check_keys(given)
+        check_keys(given)
 
     @property
     def voice(self) -> Voice:
@@ -284,8 +284,8 @@ class RotatingSessionJsonlHandler(SessionHandler):
         self._untold += 1
 
 
-def _check_keys(given: Mapping[str, object]) -> None:
-    # What is no key at all is told of by `Settings.load`.
+def check_keys(given: Iterable[str]) -> None:
+    """Raise `ConfigError` for a setting that only the buffer has; what is no key at all `Settings.load` tells of."""
     for key in given:
         if key in KEYS and key not in FILE_SETTINGS:
             raise ConfigError(None, key, "is a setting of the buffer, which only JsonlHandler has; remove it")

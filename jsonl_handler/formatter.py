@@ -14,17 +14,15 @@ from typing import Any
 from pythonjsonlogger.core import RESERVED_ATTRS, BaseJsonFormatter
 
 from jsonl_handler._encoding import choose_encoder, encode_line, foreign_line
-from jsonl_handler._record import message_fields, trouble_fields
+from jsonl_handler._record import LEFT_BY_FORMATTERS, message_fields, trouble_fields
 from jsonl_handler._values import describe, free_name, key_text, object_of, text, timestamp_text
 from jsonl_handler.errors import ConfigError
 
 CORE_FIELDS = frozenset({"timestamp", "level", "logger", "message", "session", "seq", "exception", "stack_info"})
 """Names that always mean the same; an extra or a key of a dict message that has one is kept as `<name>_`."""
 
-# logging refuses `message` and `asctime` as extras: they are not the user's, another formatter left them.
-_LEFT_BY_FORMATTERS = frozenset({"message", "asctime"})
-_STANDARD_ATTRIBUTES = frozenset(RESERVED_ATTRS) | {"taskName"} | _LEFT_BY_FORMATTERS
-RESERVED = (CORE_FIELDS | _STANDARD_ATTRIBUTES) - _LEFT_BY_FORMATTERS
+_STANDARD_ATTRIBUTES = frozenset(RESERVED_ATTRS) | {"taskName"} | LEFT_BY_FORMATTERS
+RESERVED = (CORE_FIELDS | _STANDARD_ATTRIBUTES) - LEFT_BY_FORMATTERS
 """What no extra of the user's can be called in a line of the default formatter."""
 _OURS_IN_FMT = CORE_FIELDS - {"message", "stack_info"}
 _ADDED_LAST = frozenset({"session", "seq", "exception", "exc_info", "exc_text", "stack_info"})
@@ -81,7 +79,7 @@ class JsonlFormatter(BaseJsonFormatter):
             exc_info_as_array=exc_info_as_array,
             stack_info_as_array=stack_info_as_array,
         )
-        self.reserved_attrs |= _LEFT_BY_FORMATTERS
+        self.reserved_attrs |= LEFT_BY_FORMATTERS
         has_names = bool(fmt) or overrides(self, "parse")
         self._named: list[str] | None = list(self._required_fields) if has_names else None
         self._encoder = choose_encoder()

@@ -10,6 +10,9 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+from conftest import PATIENCE
 
 import jsonl_handler
 
@@ -69,3 +72,23 @@ def ended_politely(server: subprocess.Popen[bytes], timeout: float) -> Iterator[
         with contextlib.suppress(ProcessLookupError):
             os.killpg(server.pid, signal.SIGKILL)
         server.wait(timeout)
+
+
+@contextlib.contextmanager
+def served(directory: Path, *command: str, **popen: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A server of `python -m ...`, which a polite SIGTERM ends; what it says is in ``said.txt``."""
+    homes = dict.fromkeys(("HOME", "XDG_RUNTIME_DIR"), str(directory))
+    env = os.environ | homes | {"PYTHONPATH": f"{Path(jsonl_handler.__file__).parent.parent}{os.pathsep}{directory}"}
+    with (directory / "said.txt").open("wb") as said:
+        server = subprocess.Popen(
+            [sys.executable, "-m", *command],
+            cwd=directory,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+            **popen,
+        )
+    with ended_politely(server, PATIENCE):
+        yield server

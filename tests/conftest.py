@@ -82,6 +82,23 @@ def record(message: str = "hello", level: int = logging.INFO, **attributes: Any)
     return made
 
 
+def logging_config(logs: Path, **settings: Any) -> dict[str, Any]:
+    """A configuration with one handler of ours, on the logger `app`."""
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "handlers": {"events": {"class": "jsonl_handler.JsonlHandler", "directory": str(logs), **settings}},
+        "loggers": {"app": {"level": "INFO", "handlers": ["events"], "propagate": False}},
+    }
+
+
+def events() -> JsonlHandler:
+    """The handler that the logger `app` has now."""
+    (handler,) = logging.getLogger("app").handlers
+    assert isinstance(handler, JsonlHandler)
+    return handler
+
+
 def until(condition: Callable[[], object]) -> None:
     """Wait until something is so."""
     ended = threading.Event()

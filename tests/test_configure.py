@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Notices, lines_of, messages_of, segments_of
+from conftest import Notices, events, lines_of, logging_config, messages_of, segments_of
 
-from jsonl_handler import ConfigError, Configuration, JsonlHandler, RotatingSessionJsonlHandler
+from jsonl_handler import ConfigError, Configuration, RotatingSessionJsonlHandler
 
 Configure = Callable[..., Configuration]
 
@@ -25,20 +25,7 @@ log = logging.getLogger("app")
 
 
 def mapping(logs: Path, **settings: Any) -> dict[str, Any]:
-    return {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "formatters": {"plain": {"format": "%(message)s"}},
-        "handlers": {"events": {"class": "jsonl_handler.JsonlHandler", "directory": str(logs), **settings}},
-        "loggers": {"app": {"level": "INFO", "handlers": ["events"], "propagate": False}},
-    }
-
-
-def events() -> JsonlHandler:
-    """The handler that the logger has now."""
-    (handler,) = log.handlers
-    assert isinstance(handler, JsonlHandler)
-    return handler
+    return logging_config(logs, **settings) | {"formatters": {"plain": {"format": "%(message)s"}}}
 
 
 def as_toml(value: dict[str, Any], path: str = "") -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import logging
@@ -9,8 +10,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,12 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from children import ended_politely, run
-from conftest import PATIENCE, Notices, messages_of
+from children import run, served
+from conftest import PATIENCE, Notices, events, logging_config, messages_of, until
 from freezegun import freeze_time
 
-import jsonl_handler
-from jsonl_handler import ConfigError, Configuration, JsonlHandler
+from jsonl_handler import ConfigError, Configuration
 from jsonl_handler._config_file import Look, look
 
 Configure = Callable[..., Configuration]
@@ -33,30 +31,11 @@ log = logging.getLogger("app")
 
 
 def text(logs: Path, **settings: Any) -> str:
-    return json.dumps(
-        {
-            "version": 1,
-            "disable_existing_loggers": False,
-            "handlers": {"events": {"class": "jsonl_handler.JsonlHandler", "directory": str(logs), **settings}},
-            "loggers": {"app": {"level": "INFO", "handlers": ["events"], "propagate": False}},
-        }
-    )
-
-
-def until(what: Callable[[], object]) -> None:
-    """Wait until another thread has come so far."""
-    bell = threading.Event()
-    for _ in range(int(PATIENCE / INTERVAL)):
-        if what():
-            return
-        bell.wait(INTERVAL)
-    raise AssertionError("waited in vain")
+    return json.dumps(logging_config(logs, **settings))
 
 
 def max_files() -> int | None:
-    (handler,) = log.handlers
-    assert isinstance(handler, JsonlHandler)
-    return handler.settings.max_files
+    return events().settings.max_files
 
 
 def watchers() -> list[threading.Thread]:
@@ -524,22 +503,12 @@ def test_one_edit_reaches_all_workers_of_gunicorn(tmp_path: Path, preload: bool)
     (tmp_path / "logging.json").write_text(text(logs))
     source = "\n".join(line[4:] for line in APPLICATION.format(watch=watch).splitlines())
     (tmp_path / "service.py").write_text(source)
-    env = os.environ | dict.fromkeys(("HOME", "XDG_RUNTIME_DIR"), str(tmp_path))
-    env["PYTHONPATH"] = str(Path(jsonl_handler.__file__).parent.parent)
-    with (tmp_path / "said.txt").open("wb") as said, socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
-        port = listener.getsockname()[1]
-        command = ["--workers", "4", "--bind", f"fd://{listener.fileno()}", *["--preload"] * preload]
-        server = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", *command, "--graceful-timeout", "20", "service:application"],
-            cwd=tmp_path,
-            env=env,
-            pass_fds=[listener.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=said,
-            start_new_session=True,
-        )
-    with ended_politely(server, PATIENCE):
+    with contextlib.ExitStack() as serving:
+        with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
+            port, descriptor = listener.getsockname()[1], listener.fileno()
+            command = ["--workers", "4", "--bind", f"fd://{descriptor}", *["--preload"] * preload]
+            command += ["--graceful-timeout", "20", "service:application"]
+            server = serving.enter_context(served(tmp_path, "gunicorn", *command, pass_fds=[descriptor]))
         workers: set[int] = set()
         while len(workers) < 4:
             workers.add(answers(port)[0])

@@ -7,30 +7,12 @@ import logging.config
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from children import run
-from conftest import lines_of, messages_of, rounds, segments_of
-
-from jsonl_handler import JsonlHandler
+from conftest import events, lines_of, logging_config, messages_of, rounds, segments_of
 
 log = logging.getLogger("app")
-
-
-def mapping(logs: Path, **settings: Any) -> dict[str, Any]:
-    return {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "handlers": {"events": {"class": "jsonl_handler.JsonlHandler", "directory": str(logs), **settings}},
-        "loggers": {"app": {"level": "INFO", "handlers": ["events"], "propagate": False}},
-    }
-
-
-def events() -> JsonlHandler:
-    (handler,) = log.handlers
-    assert isinstance(handler, JsonlHandler)
-    return handler
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +25,7 @@ def test_again_and_again_goes_on_in_the_session(logs: Path) -> None:
     """Each dictConfig is a new handler in the same session and segment, whose count goes on."""
     sessions = set()
     for number in range(rounds(10, 100)):
-        logging.config.dictConfig(mapping(logs, max_files=100 + number))
+        logging.config.dictConfig(logging_config(logs, max_files=100 + number))
         log.info("%s", number)
         assert events().settings.max_files == 100 + number
         sessions.add(events().session_id)
@@ -103,7 +85,7 @@ def test_threads_that_log_meanwhile(logs: Path) -> None:
 
 def test_incremental_changes_levels_and_nothing_else(logs: Path) -> None:
     """`incremental: True` changes the levels of handlers and loggers, and leaves the handler as it is."""
-    logging.config.dictConfig(mapping(logs))
+    logging.config.dictConfig(logging_config(logs))
     log.info("one")
     handler = events()
 
@@ -121,7 +103,7 @@ def test_incremental_changes_levels_and_nothing_else(logs: Path) -> None:
 def test_existing_loggers_are_disabled_by_default(logs: Path) -> None:
     """Without `disable_existing_loggers: False` a second dictConfig disables loggers that it does not name."""
     other = logging.getLogger("app_other")
-    logging.config.dictConfig({**mapping(logs), "disable_existing_loggers": True})
+    logging.config.dictConfig({**logging_config(logs), "disable_existing_loggers": True})
     other.error("not heard")
     log.info("heard")
     events().flush()
@@ -183,11 +165,11 @@ def test_file_config_after_dict_config_and_back(logs: Path, tmp_path: Path) -> N
     path = tmp_path / "logging.ini"
     path.write_text(FILE.format(directory=str(logs)))
 
-    logging.config.dictConfig(mapping(logs))
+    logging.config.dictConfig(logging_config(logs))
     log.info("one")
     logging.config.fileConfig(path, disable_existing_loggers=False)
     log.info("two")
-    logging.config.dictConfig(mapping(logs))
+    logging.config.dictConfig(logging_config(logs))
     log.info("three")
     events().flush()
 

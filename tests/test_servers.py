@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import os
 import socket
 import subprocess
-import sys
 import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from children import ended_politely
+from children import served
 from conftest import PATIENCE, lines_of, segments_of
-
-import jsonl_handler
 
 REQUESTS = 200
 
@@ -29,26 +24,6 @@ def write(directory: Path, **files: str) -> None:
     """Write modules, dedented, into *directory*."""
     for name, text in files.items():
         (directory / f"{name}.py").write_text(textwrap.dedent(text))
-
-
-@contextlib.contextmanager
-def served(directory: Path, *command: str, **popen: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """A server of `python -m ...`, which a polite SIGTERM ends; what it says is in ``said.txt``."""
-    homes = dict.fromkeys(("HOME", "XDG_RUNTIME_DIR"), str(directory))
-    env = os.environ | homes | {"PYTHONPATH": f"{Path(jsonl_handler.__file__).parent.parent}{os.pathsep}{directory}"}
-    with (directory / "said.txt").open("wb") as said:
-        server = subprocess.Popen(
-            [sys.executable, "-m", *command],
-            cwd=directory,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=said,
-            start_new_session=True,
-            **popen,
-        )
-    with ended_politely(server, PATIENCE):
-        yield server
 
 
 @contextlib.contextmanager
