@@ -5,9 +5,11 @@ What it writes is what the general way writes; a property test holds them equal.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from logging import LogRecord
+from typing import Any, Protocol
 
-from jsonl_handler._shapes import ATTRIBUTES, LineEncoder, compiled
+from jsonl_handler._shapes import ATTRIBUTES, Sink, compiled
 
 _COUNT = len(ATTRIBUTES)
 # To compile an encoder takes as long as to write some hundred records.
@@ -18,34 +20,62 @@ _MOST_EXTRAS = 50
 _LONGEST_NAME = 100
 
 
+class Way(Protocol):
+    """How records go; *go* must be asked for anew for each record."""
+
+    go: Callable[..., Any]
+
+
+class OneWay:
+    """The same way for every record."""
+
+    __slots__ = ("go",)
+
+    def __init__(self, go: Callable[..., Any]) -> None:
+        self.go = go
+
+
 class ShortWay:
-    """One formatter's encoder: *encode* is that for the shape of the last record, and finds those for others."""
+    """One formatter's short way: *go* is that for the shape of the last record, and finds those for others."""
 
-    __slots__ = ("_compiled", "_general", "_reserved", "_seen", "encode")
+    __slots__ = ("_compiled", "_general", "_is_stock", "_reserved", "_seen", "_sink", "go")
 
-    def __init__(self, general: LineEncoder, reserved: frozenset[str]) -> None:
-        """*general* does the same for any record; it gets those with an extra that has a name in *reserved*."""
+    def __init__(
+        self,
+        general: Callable[..., Any],
+        reserved: frozenset[str],
+        *,
+        is_stock: Callable[[], bool] | None = None,
+        sink: Sink | None = None,
+    ) -> None:
+        """*general* does the same for any record; it gets those with an extra that has a name in *reserved*.
+
+        While *is_stock* says no, it gets all. *go* is called as *general* is: with a record, a session and a
+        number, or, with a *sink*, with the record alone.
+        """
         self._general = general
         self._reserved = reserved
+        self._is_stock = is_stock
+        self._sink = sink
         self._seen: dict[tuple[str, ...], int] = {}
-        self._compiled: dict[tuple[str, ...], LineEncoder] = {}
-        self.encode: LineEncoder = self._begin
+        self._compiled: dict[tuple[str, ...], Callable[..., Any]] = {}
+        self.go: Callable[..., Any] = self._begin
 
-    def _begin(self, record: LogRecord, session: str | None, seq: int | None) -> bytes:
-        return self._other(record, [*record.__dict__], session, seq)
+    def _begin(self, record: LogRecord, *rest: Any) -> Any:
+        return self._other(record, [*record.__dict__], *rest)
 
-    def _other(self, record: LogRecord, names: list[str], session: str | None, seq: int | None) -> bytes:
-        """Encode a record of another shape than the last one, given the *names* of its attributes."""
-        if names[:_COUNT] == ATTRIBUTES:
+    def _other(self, record: LogRecord, names: list[str], *rest: Any) -> Any:
+        """Take a record of another shape than the last one, given the *names* of its attributes."""
+        if names[:_COUNT] == ATTRIBUTES and (self._is_stock is None or self._is_stock()):
             extras = tuple(names[_COUNT:])
-            encode = self._compiled.get(extras) or self._count(extras)
-            if encode is not None:
-                self.encode = encode
-                return encode(record, session, seq)
-        return self._general(record, session, seq)
+            go = self._compiled.get(extras) or self._count(record, extras)
+            if go is not None:
+                self.go = go
+                return go(record, *rest)
+        return self._general(record, *rest)
 
-    def _count(self, extras: tuple[str, ...]) -> LineEncoder | None:
-        """One more record of a shape that is not compiled: its encoder if it comes often."""
+    def _count(self, record: LogRecord, extras: tuple[str, ...]) -> Callable[..., Any] | None:
+        """One more record of a shape that is not compiled: its way if it comes often."""
         if len(self._compiled) >= _MOST_COMPILED or not self._is_simple(extras):
             return None
         if len(self._seen) >= _MOST_SEEN:
@@ -53,7 +83,9 @@ class ShortWay:
         seen = self._seen[extras] = self._seen.get(extras, 0) + 1
         if seen < _OFTEN:
             return None
-        made = self._compiled[extras] = compiled(extras, self._other, self._general)
+        types = {name: type(record.__dict__.get(name)) for name in extras}
+        made = compiled(types, self._other, self._general, is_stock=self._is_stock, sink=self._sink)
+        self._compiled[extras] = made
         return made
 
     def _is_simple(self, extras: tuple[str, ...]) -> bool:

@@ -7,91 +7,154 @@ them all is enough, and what then follows needs no loop.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from json.encoder import encode_basestring
 from logging import LogRecord
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from jsonl_handler import _encoding, _values
 from jsonl_handler._encoding import SCALARS
 from jsonl_handler._record import LEFT_BY_FORMATTERS
+from jsonl_handler._truncation import fit
 from jsonl_handler._values import json_text, shallow
 
 LineEncoder: TypeAlias = Callable[[LogRecord, str | None, int | None], bytes]
-Other: TypeAlias = Callable[[LogRecord, list[str], str | None, int | None], bytes]
 
 ATTRIBUTES = list(LogRecord("", 0, "", 0, "", (), None).__dict__)
 """What `logging` sets in each record, in its order; behind them stand the extras."""
+
+
+class Sink(Protocol):
+    """Where records go on as lines: whose they are, how long they may be, and who takes them."""
+
+    lineage: Any
+    most: int
+
+    @property
+    def append(self) -> Callable[[bytes, int, float], bool]: ...
+
+    @property
+    def attend(self) -> Callable[[], None]: ...
+
+    def refuse(self, what: str, error: Exception) -> None: ...
+
 
 _CONTAINERS: tuple[type, ...] = (dict, list, tuple)
 # Others may do anything when they are asked for their text, and must be asked once only.
 _KNOWN = frozenset({"datetime", "decimal", "pathlib", "uuid"})
 
 # What is asked of the record by its own methods may be anything; nothing else may go wrong here.
-_SOURCE = """
-def encode(record, session, seq):
-    try:
+_FIELDS = """
         attributes = record.__dict__
         names = [*attributes]
         if names != NAMES:
-            return other(record, names, session, seq)
+            return other(record, names{rest})
         message = attributes["msg"]
         level = attributes["levelname"]
         logger = attributes["name"]
         if (
             attributes["exc_info"] or attributes["exc_text"] or attributes["stack_info"]
             or not (type(message) is str is type(level) is type(logger))
-            or type(record) is not LogRecord or session is None or seq is None
+            or type(record) is not LogRecord or {unready}
         ):
-            return general(record, session, seq)
+            return general(record{rest})
         args = attributes["args"]
         if args:
             # The text of an object may do anything, and must be asked for once only.
             if type(args) is not tuple or not SCALARS.issuperset(map(type, args)):
-                return general(record, session, seq)
+                return general(record{rest})
             message %= args
 {extras}
         created = attributes["created"]
-        base, first, prefix = values.milli
-        at = int((created - base) * 1e6 + 0.5) - first
+        base, shift, prefix = values.milli
+        at = floor((created - base) * 1e6 + shift)
         stamp = prefix + MICROS[at] if 0 <= at < 1000 else values.timestamp_text(created)
+"""
+_ENCODER = """
+def short(record, session, seq):
+    try:
+{fields}
         return {line}
     except Exception:
         # A template that its arguments don't fit, a lone surrogate, an integer over 64 bits: it says so.
         return general(record, session, seq)
 """
+# One function from the record into the buffer: each call that is saved is 1 % of what a record costs.
+_TAKER = """
+def short(record):
+    seq = None
+    try:
+        lineage = sink.lineage
+{fields}
+        number = attributes["levelno"]
+        if type(number) is not int or type(created) is not float:
+            return general(record)
+        session = lineage.session_id
+        seq = lineage.next_seq()
+        line = {line}
+    except Exception:
+        return general(record, seq)
+    try:
+        if len(line) > sink.most:
+            line = fit(line, sink.most)
+        if append(line, number, created):
+            attend()
+    except Exception as error:
+        refuse("could not be encoded", error)
+"""
 
 
-def compiled(extras: Sequence[str], other: Other, general: LineEncoder) -> LineEncoder:
-    """The encoder of records with exactly these *extras* behind their own attributes.
+def compiled(
+    extras: Mapping[str, type],
+    other: Callable[..., Any],
+    general: Callable[..., Any],
+    *,
+    is_stock: Callable[[], bool] | None = None,
+    sink: Sink | None = None,
+) -> Callable[..., Any]:
+    """The short way of records with exactly these *extras*, mostly of these types, behind their own attributes.
 
-    Those that stand otherwise go to *other*, with their names; those that need more care to *general*.
+    It is called with a record, a session and a number, and returns the line; with a *sink*, which knows the
+    latter two, it is called with the record alone. Records that stand otherwise go to *other*, with their names;
+    those that need more care to *general*, and all do while *is_stock* says no.
     """
-    names = [name for name in extras if name not in LEFT_BY_FORMATTERS]
+    types = {name: kind for name, kind in extras.items() if name not in LEFT_BY_FORMATTERS}
     scope: dict[str, Any] = {
         "NAMES": [*ATTRIBUTES, *extras],
         "SCALARS": SCALARS,
         "MICROS": _values.MICROS,
         "LogRecord": LogRecord,
+        "floor": math.floor,
         "values": _values,
         "special": _special,
         "other": other,
         "general": general,
+        "is_stock": is_stock,
+        # By identity: a metaclass may refuse to be hashed.
+        **{f"T{at}": kind if any(kind is each for each in SCALARS) else str for at, kind in enumerate(types.values())},
     }
-    fetched = [
-        f"        v{at} = attributes[{name!r}]\n        if type(v{at}) not in SCALARS: v{at} = special(v{at})"
-        for at, name in enumerate(names)
-    ]
     if _encoding.NATIVE_DUMPS is not None:
         scope["dumps"], scope["OPTION"] = _encoding.NATIVE_DUMPS
-        line = _as_object(names)
+        line = _as_object([*types])
     else:
         scope["text"], scope["forms"] = encode_basestring, _FORMS
-        line = _as_text(names)
-    source = _SOURCE.format(extras="\n".join(fetched), line=line)
+        line = _as_text([*types])
+    rest, unready = ("", "lineage is None") if sink else (", session, seq", "session is None or seq is None")
+    if sink is not None:
+        scope |= {"sink": sink, "append": sink.append, "attend": sink.attend, "refuse": sink.refuse, "fit": fit}
+    unready += " or not is_stock()" if is_stock is not None else ""
+    fields = _FIELDS.format(rest=rest, unready=unready, extras="\n".join(map(_fetched, range(len(types)), types)))
+    source = (_ENCODER if sink is None else _TAKER).format(fields=fields, line=line)
     exec(compile(source, "<jsonl_handler: an encoder>", "exec"), scope)
-    encoder: LineEncoder = scope["encode"]
-    return encoder
+    short: Callable[..., Any] = scope["short"]
+    return short
+
+
+def _fetched(at: int, name: str) -> str:
+    # The type that it had is asked for first: that is faster, and it seldom changes.
+    odd = f"type(v{at}) is not T{at} and type(v{at}) not in SCALARS"
+    return f"        v{at} = attributes[{name!r}]\n        if {odd}: v{at} = special(v{at})"
 
 
 def _as_object(names: Sequence[str]) -> str:

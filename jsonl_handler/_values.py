@@ -145,23 +145,24 @@ def describe(error: BaseException) -> str:
 MICROS = [f"{number:03}Z" for number in range(1000)]
 """The end of a timestamp: microseconds within a millisecond, and the zone."""
 _MILLIS = [f".{number:03}" for number in range(1000)]
-_second = (0, "1970-01-01T00:00:00")
+_second = (0.0, "1970-01-01T00:00:00")
 # One tuple is read and replaced at once, so threads need no lock. It begins a second early, where no number is below 0.
-milli: tuple[int, int, str] = (-1, 1_000_000, "1970-01-01T00:00:00.000")
-"""The last millisecond: a second before its own, the microseconds from there to its begin, and the text up to it."""
+milli: tuple[float, float, str] = (-1.0, -999_999.5, "1970-01-01T00:00:00.000")
+"""The last millisecond: a second before its own; what the microseconds since then lack to those since it began, and
+half a one to round by; and the text up to it."""
 
 
 def timestamp_text(created: Any) -> str | None:
     """Seconds since the epoch as RFC 3339 text in UTC, six digits; None if the calendar has no such time."""
     global milli, _second
     try:
-        base, first, prefix = milli
-        at = int((created - base) * 1e6 + 0.5) - first
+        base, shift, prefix = milli
+        at = math.floor((created - base) * 1e6 + shift)
         if not 0 <= at < 1000:
-            base = math.floor(created) - 1
-            since = int((created - base) * 1e6 + 0.5)
+            base = math.floor(created) - 1.0
+            since = math.floor((created - base) * 1e6 + 0.5)
             if since == 2_000_000:
-                base, since = base + 1, 1_000_000
+                base, since = base + 1.0, 1_000_000
             second, text_of_second = _second
             if second != base + 1:
                 # Not by `datetime`: adding a timedelta crashes CPython 3.13.0 at the interpreter's end.
@@ -172,7 +173,7 @@ def timestamp_text(created: Any) -> str | None:
                 _second = (base + 1, text_of_second)
             millis, at = divmod(since - 1_000_000, 1000)
             prefix = text_of_second + _MILLIS[millis]
-            milli = (base, since - at, prefix)
+            milli = (base, 0.5 + at - since, prefix)
         stamp: str = prefix + MICROS[at]
         return stamp
     except Exception:

@@ -211,7 +211,7 @@ class RotatingSessionJsonlHandler(SessionHandler):
         try:
             lineage = self.open()
             close_at_exit(self, reopened=self._closed_once)
-            line = self._way.encode(record, lineage.session_id, lineage.next_seq())
+            line = self._way.go(record, lineage.session_id, lineage.next_seq())
             day = self._day_of(getattr(record, "created", None))
             if self._finish() and self._tell_loss() and self._say_remarks():
                 self._unfinished = _Unfinished(fit(line, self.settings.max_record_bytes), [(0, day)])

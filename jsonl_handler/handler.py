@@ -72,7 +72,6 @@ class JsonlHandler(SessionHandler):
         self._buffer = buffer
         self._listener = BatchQueueListener(buffer, files)
         self._door = Door(buffer, self._open, self._attend)
-        self._accept = self._door.accept
         self._opening = threading.RLock()
         self._early: deque[logging.LogRecord] = deque()
         self._enabled = files.settings.enabled
@@ -136,7 +135,7 @@ class JsonlHandler(SessionHandler):
                     return passed
                 if isinstance(passed, logging.LogRecord):
                     record = passed
-            self._accept(record)
+            self._door.way.go(record)
             return record
         except Exception:
             # So near the recursion limit that not even a call can be made; `_count_missed` makes up for it.
@@ -146,7 +145,7 @@ class JsonlHandler(SessionHandler):
     def emit(self, record: logging.LogRecord) -> None:
         """Accept a record without asking the filters."""
         if self._enabled:
-            self._door.accept(record)
+            self._door.way.go(record)
 
     def write(self, line: bytes | str | Mapping[str, Any], level: int = logging.INFO) -> None:
         """Accept an encoded line, or a mapping to encode, for loggers that have no `LogRecord`.

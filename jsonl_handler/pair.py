@@ -75,12 +75,12 @@ class SessionQueueHandler(QueueHandler):
         """Filter a record and accept it; never raises an `Exception`."""
         passed = self._door.filtered(record, self)
         if passed:
-            self._door.accept(passed if isinstance(passed, logging.LogRecord) else record)
+            self._door.way.go(passed if isinstance(passed, logging.LogRecord) else record)
         return passed
 
     def emit(self, record: logging.LogRecord) -> None:
         """Accept one record without asking the filters."""
-        self._door.accept(record)
+        self._door.way.go(record)
 
     def prepare(self, record: logging.LogRecord) -> bytes:
         """The record as it goes into the buffer: one encoded line."""

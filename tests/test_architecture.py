@@ -37,7 +37,7 @@ ARROWS: dict[str, set[str]] = {
     "_truncation": {"_values"},
     "_record": {"_values"},
     "formatter": {"_encoding", "_record", "_values"},
-    "_shapes": {"_encoding", "_record", "_values"},
+    "_shapes": {"_encoding", "_record", "_truncation", "_values"},
     "_common": {"_shapes"},
     "_lines": {"_common", "_encoding", "_shapes", "_values", "formatter"},
     "_arena": set(),
@@ -107,7 +107,7 @@ ARROWS: dict[str, set[str]] = {
     },
     "_reconfiguring": {"settings"},
     "_session_handler": {"_reconfiguring", "_session_files", "settings"},
-    "_door": {"_buffer", "_encoding", "_lineage", "_lines", "_truncation"},
+    "_door": {"_buffer", "_common", "_encoding", "_lineage", "_lines", "_truncation"},
     "files": {
         *("_arena", "_at_exit", "_dates", "_fork", "_lineage", "_lines", "_reconfiguring", "_session_files"),
         *("_session_handler", "_truncation", "_values", "settings"),

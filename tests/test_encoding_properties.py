@@ -383,12 +383,12 @@ def compiled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @given(common_records())
 def test_the_short_way_and_the_general_way_write_the_same(record: logging.LogRecord) -> None:
     """The line of a record does not depend on which way it went."""
-    line = way_of(None).encode(record, "1a2b3c4d", 17)
+    line = way_of(None).go(record, "1a2b3c4d", 17)
 
     assert line == JsonlFormatter().encode(record, "1a2b3c4d", 17)
     with pytest.MonkeyPatch.context() as without_orjson:
         without_orjson.setattr(_encoding, "NATIVE_DUMPS", None)
-        line = way_of(None).encode(record, "1a2b3c4d", 17)
+        line = way_of(None).go(record, "1a2b3c4d", 17)
     assert strict(line) == written(record, STDLIB)
 
 
@@ -415,7 +415,7 @@ def test_what_most_programs_log_goes_the_short_way(
         fresh = make("%s of %d", ("one", number), dict(extra))
         if number % 2:
             logging.Formatter("%(asctime)s %(message)s").format(fresh)
-        assert way.encode(fresh, "1a2b3c4d", number) == general(fresh, "1a2b3c4d", number)
+        assert way.go(fresh, "1a2b3c4d", number) == general(fresh, "1a2b3c4d", number)
     # Until each of the two shapes has come often.
     assert len(asked) == 2 * (_common._OFTEN - 1)
 
@@ -424,13 +424,13 @@ def test_shapes_without_end_are_not_all_kept() -> None:
     """Programs whose extras have ever new names don't fill the memory with what is kept of each."""
     way = ShortWay(JsonlFormatter().encode, RESERVED)
     for number in range(_common._MOST_SEEN + 10):
-        way.encode(make("x", (), {f"a{number}": 1}), "s", number)
+        way.go(make("x", (), {f"a{number}": 1}), "s", number)
     assert len(way._seen) <= _common._MOST_SEEN
     for number in range(_common._MOST_COMPILED + 10):
         for seq in range(_common._OFTEN):
-            assert json.loads(way.encode(make("x", (), {f"b{number}": seq}), "s", seq))[f"b{number}"] == seq
+            assert json.loads(way.go(make("x", (), {f"b{number}": seq}), "s", seq))[f"b{number}"] == seq
     assert len(way._compiled) == _common._MOST_COMPILED
-    way.encode(make("x", (), {"c" * (_common._LONGEST_NAME + 1): 1}), "s", 0)
+    way.go(make("x", (), {"c" * (_common._LONGEST_NAME + 1): 1}), "s", 0)
     assert not any(len(name) > _common._LONGEST_NAME for names in way._seen for name in names)
 
 
@@ -448,8 +448,8 @@ def test_options_that_change_later_are_seen(compiled_at_once: None) -> None:
     ):
         change()
         fresh = make("x", (), {"user": "alice"})
-        assert way.encode(fresh, "s", 1) == formatter.encode(fresh, "s", 1)
-    assert b"alice" not in way.encode(fresh, "s", 1)
+        assert way.go(fresh, "s", 1) == formatter.encode(fresh, "s", 1)
+    assert b"alice" not in way.go(fresh, "s", 1)
 
 
 @many

@@ -594,7 +594,7 @@ def test_an_overridden_format_is_used() -> None:
         def format(self, record: logging.LogRecord) -> str:
             return '{"mine": true}'
 
-    assert way_of(Own()).encode(make(), "s", 1) == b'{"mine": true}\n'
+    assert way_of(Own()).go(make(), "s", 1) == b'{"mine": true}\n'
 
 
 # Any formatter
@@ -604,13 +604,13 @@ def test_no_formatter_is_the_default_one() -> None:
     """Without a formatter, and with ours, the line carries session and seq."""
     expected = JsonlFormatter().encode(make(), "s", 1)
 
-    assert way_of(None).encode(make(), "s", 1) == expected
-    assert way_of(JsonlFormatter()).encode(make(), "s", 1) == expected
+    assert way_of(None).go(make(), "s", 1) == expected
+    assert way_of(JsonlFormatter()).go(make(), "s", 1) == expected
 
 
 def test_a_plain_formatters_text_is_the_message() -> None:
     """What logging.Formatter returns is one field, newlines included."""
-    encode = way_of(logging.Formatter("%(levelname)s\n%(message)s")).encode
+    encode = way_of(logging.Formatter("%(levelname)s\n%(message)s")).go
 
     assert json.loads(encode(make(), "s", 1)) == {"message": "INFO\nhello world"}
 
@@ -620,8 +620,8 @@ def test_a_foreign_json_line_is_kept_as_it_is() -> None:
     one_line = JsonFormatter("%(message)s", timestamp=False)
     indented = JsonFormatter("%(message)s", json_indent=2)
 
-    assert way_of(one_line).encode(make(a=1), "s", 1) == b'{"message": "hello world", "a": 1}\n'
-    assert way_of(indented).encode(make(a=1), "s", 1) == b'{"message":"hello world","a":1}\n'
+    assert way_of(one_line).go(make(a=1), "s", 1) == b'{"message": "hello world", "a": 1}\n'
+    assert way_of(indented).go(make(a=1), "s", 1) == b'{"message":"hello world","a":1}\n'
 
 
 class Returns(BaseJsonFormatter):
@@ -652,7 +652,7 @@ class Returns(BaseJsonFormatter):
 )
 def test_a_foreign_line_is_made_valid(returned: Any, line: dict[str, Any]) -> None:
     """What another JSON formatter returns ends as one strict JSON object, whatever it is."""
-    written = way_of(Returns(returned)).encode(make(), "s", 1)
+    written = way_of(Returns(returned)).go(make(), "s", 1)
 
     assert written.count(b"\n") == 1
     assert json.loads(written, parse_constant=pytest.fail) == line
@@ -661,7 +661,7 @@ def test_a_foreign_line_is_made_valid(returned: Any, line: dict[str, Any]) -> No
 @pytest.mark.parametrize("formatter", [Returns(ValueError("oops")), BaseJsonFormatter()])
 def test_a_foreign_formatter_that_fails_costs_no_record(formatter: logging.Formatter) -> None:
     """When another formatter raises, the default line is written and names the error."""
-    fields = json.loads(way_of(formatter).encode(make(mine=1), "s", 1))
+    fields = json.loads(way_of(formatter).go(make(mine=1), "s", 1))
 
     assert (fields["message"], fields["mine"], fields["seq"]) == ("hello world", 1, 1)
     assert fields["formatter_error"].startswith(("ValueError: oops", "NotImplementedError"))
