@@ -396,3 +396,34 @@ def test_a_sweep_that_fails_is_told_and_logging_goes_on(
     handler.handle(record("on", logging.ERROR))
     handler.close()
     assert messages_of(logs)[-1] == "on"
+
+
+@pytest.mark.parametrize(
+    ("moments", "rests"),
+    [
+        ([0.0, 0.001, 0.002], [0.003]),
+        ([0.0, 60.0, 60.0], [0.005]),
+        ([0.0, 0.0, 0.0], [0.0]),
+        ([60.0, 0.0, 0.0], [0.0]),
+        ([0.0, 0.001, 0.01, 0.0105, 0.02], [0.003, 0.0015]),
+    ],
+)
+def test_a_sweep_rests_between_its_steps(
+    moments: list[float], rests: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It leaves the machine to the program three quarters of the time, and never rests for long, whatever clocks do."""
+    clock, rested = iter(moments), []
+    monkeypatch.setattr(_upkeep, "monotonic", clock.__next__)
+    monkeypatch.setattr(_upkeep, "sleep", rested.append)
+
+    ask = _upkeep.unhurried(lambda: False)
+
+    assert [ask() for _ in rests] == [False] * len(rests)
+    assert rested == pytest.approx(rests)
+
+
+def test_a_sweep_that_must_stop_does_not_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exit does not wait for a rest to end that has not begun."""
+    monkeypatch.setattr(_upkeep, "sleep", lambda seconds: pytest.fail("it rested"))
+
+    assert _upkeep.unhurried(lambda: True)()

@@ -464,6 +464,14 @@ def test_a_sweep_can_be_stopped_while_it_lists(sessions: Sessions, tmp_path: Pat
     assert (result.deleted, result.complete, sessions.asked) == (0, False, 0)
 
 
+def test_a_sweep_asks_often_whether_to_go_on(sessions: Sessions, tmp_path: Path) -> None:
+    """However many files there are, it comes up for breath after a hundred."""
+    lay(tmp_path, *(f"t-2026-01-01-aaaa.{number}.jsonl" for number in range(1000)))
+    asked: list[int] = []
+    sweep(str(tmp_path), "t", Limits(max_files=2000), stop=lambda: asked.append(1) is not None)
+    assert len(asked) >= 10
+
+
 @pytest.mark.parametrize(("most", "left", "complete"), [(0, 4, False), (3, 1, False), (4, 0, True)])
 def test_a_sweep_can_be_bounded(sessions: Sessions, tmp_path: Path, most: int, left: int, complete: bool) -> None:
     """One step deletes so many at most, the oldest, and says whether there is more to do."""
