@@ -43,6 +43,11 @@ def parse_strictly(line: str | bytes) -> dict[str, Any]:
     return parsed
 
 
+def respelt(line: bytes) -> str:
+    """A line as the standard library writes it, its fields in their order: encoders spell numbers differently."""
+    return json.dumps(parse_strictly(line))
+
+
 def segments_of(directory: Path) -> list[Path]:
     """The segments of a directory, in the order of their names and numbers."""
 
