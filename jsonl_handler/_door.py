@@ -56,10 +56,10 @@ class Door:
             return False
         return passed
 
-    def accept(self, record: logging.LogRecord, seq: int | None = None) -> None:
-        """Take any record; *seq* is its number if it has been given one."""
+    def accept(self, record: logging.LogRecord, seq: int | None = None, lineage: Lineage | None = None) -> None:
+        """Take any record; *seq* is its number, if it has been given one by *lineage*."""
         try:
-            lineage = self.lineage or self._open(record)
+            lineage = lineage or self.lineage or self._open(record)
             if lineage is None:
                 return
             line = self._encode(record, lineage.session_id, lineage.next_seq() if seq is None else seq)

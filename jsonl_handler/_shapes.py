@@ -83,9 +83,8 @@ def short(record, session, seq):
 # One function from the record into the buffer: each call that is saved is 1 % of what a record costs.
 _TAKER = """
 def short(record):
-    seq = None
+    lineage, seq = sink.lineage, None
     try:
-        lineage = sink.lineage
 {fields}
         number = attributes["levelno"]
         if type(number) is not int or type(created) is not float:
@@ -94,7 +93,7 @@ def short(record):
         seq = lineage.next_seq()
         line = {line}
     except Exception:
-        return general(record, seq)
+        return general(record, seq, lineage)
     try:
         if len(line) > sink.most:
             line = fit(line, sink.most)

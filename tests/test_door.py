@@ -96,6 +96,26 @@ def test_a_record_that_takes_the_general_way_late_keeps_its_number(value: Any, c
     assert taken.lost == []
 
 
+def test_a_session_that_closes_meanwhile_keeps_a_number_it_gave(compiled_at_once: None) -> None:
+    """A record that has its number is written by the session that gave it."""
+    taken = Taken()
+    door = a_door(taken)
+    lineage = door.lineage
+    assert lineage is not None
+    number = lineage.next_seq
+
+    def give_and_close() -> int:
+        door.lineage = None
+        return number()
+
+    door.way.go(make_record("x", a="plain"))
+    lineage.next_seq = give_and_close
+    door.way.go(make_record("x", a="\ud800"))
+
+    assert numbers(taken) == [0, 1]
+    assert taken.lost == []
+
+
 @pytest.mark.parametrize(
     ("name", "value"), [("levelno", "20"), ("levelno", None), ("created", "now"), ("created", 5), ("created", None)]
 )
