@@ -62,17 +62,25 @@ class ShortWay:
         self.go: Callable[..., Any] = self._begin
 
     def _begin(self, record: LogRecord, *rest: Any) -> Any:
-        return self._other(record, [*record.__dict__], *rest)
+        return self._other(record, None, *rest)
 
-    def _other(self, record: LogRecord, names: list[str], *rest: Any) -> Any:
+    def _other(self, record: LogRecord, names: list[str] | None, *rest: Any) -> Any:
         """Take a record of another shape than the last one, given the *names* of its attributes."""
-        if names[:_COUNT] == ATTRIBUTES and (self._is_stock is None or self._is_stock()):
-            extras = tuple(names[_COUNT:])
-            go = self._compiled.get(extras) or self._count(record, extras)
-            if go is not None:
-                self.go = go
-                return go(record, *rest)
-        return self._general(record, *rest)
+        try:
+            go = self._find(record, [*record.__dict__] if names is None else names)
+        except Exception:
+            # Code can't be compiled here, or not now: too near the recursion limit, or somebody forbids it.
+            go = None
+        if go is None:
+            return self._general(record, *rest)
+        self.go = go
+        return go(record, *rest)
+
+    def _find(self, record: LogRecord, names: list[str]) -> Callable[..., Any] | None:
+        if names[:_COUNT] != ATTRIBUTES or not (self._is_stock is None or self._is_stock()):
+            return None
+        extras = tuple(names[_COUNT:])
+        return self._compiled.get(extras) or self._count(record, extras)
 
     def _count(self, record: LogRecord, extras: tuple[str, ...]) -> Callable[..., Any] | None:
         """One more record of a shape that is not compiled: its way if it comes often."""
@@ -83,6 +91,8 @@ class ShortWay:
         seen = self._seen[extras] = self._seen.get(extras, 0) + 1
         if seen < _OFTEN:
             return None
+        # Should that fail, it is tried again when as many have come once more.
+        self._seen[extras] = 0
         types = {name: type(record.__dict__.get(name)) for name in extras}
         made = compiled(types, self._other, self._general, is_stock=self._is_stock, sink=self._sink)
         self._compiled[extras] = made
@@ -90,6 +100,10 @@ class ShortWay:
 
     def _is_simple(self, extras: tuple[str, ...]) -> bool:
         return len(extras) <= _MOST_EXTRAS and all(
-            type(name) is str and len(name) <= _LONGEST_NAME and name.isprintable() and name not in self._reserved
+            type(name) is str
+            and len(name) <= _LONGEST_NAME
+            and name.isprintable()
+            and name not in self._reserved
+            and name != "getMessage"
             for name in extras
         )

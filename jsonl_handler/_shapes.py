@@ -45,55 +45,55 @@ _CONTAINERS: tuple[type, ...] = (dict, list, tuple)
 _KNOWN = frozenset({"datetime", "decimal", "pathlib", "uuid"})
 
 # What is asked of the record by its own methods may be anything; nothing else may go wrong here.
+# It is left by `break`, before anybody else gets the record: what he raises must not have it taken twice.
 _FIELDS = """
-        attributes = record.__dict__
-        names = [*attributes]
-        if names != NAMES:
-            return other(record, names{rest})
-        message = attributes["msg"]
-        level = attributes["levelname"]
-        logger = attributes["name"]
-        if (
-            attributes["exc_info"] or attributes["exc_text"] or attributes["stack_info"]
-            or not (type(message) is str is type(level) is type(logger))
-            or type(record) is not LogRecord or {unready}
-        ):
-            return general(record{rest})
-        args = attributes["args"]
-        if args:
-            # The text of an object may do anything, and must be asked for once only.
-            if type(args) is not tuple or not SCALARS.issuperset(map(type, args)):
-                return general(record{rest})
-            message %= args
-{extras}
-        created = attributes["created"]
-        base, shift, prefix = values.milli
-        at = floor((created - base) * 1e6 + shift)
-        stamp = prefix + MICROS[at] if 0 <= at < 1000 else values.timestamp_text(created)
-"""
-_ENCODER = """
-def short(record, session, seq):
+    line = odd = None
     try:
-{fields}
-        return {line}
+        while True:
+            attributes = record.__dict__
+            names = [*attributes]
+            if names != NAMES:
+                odd = names
+                break
+            message = attributes["msg"]
+            level = attributes["levelname"]
+            logger = attributes["name"]
+            if (
+                attributes["exc_info"] or attributes["exc_text"] or attributes["stack_info"]
+                or not (type(message) is str is type(level) is type(logger))
+                or type(record) is not LogRecord or {unready}
+            ):
+                break
+            args = attributes["args"]
+            if args:
+                # The text of an object may do anything, and must be asked for once only.
+                if type(args) is not tuple or not SCALARS.issuperset(map(type, args)):
+                    break
+                message %= args
+{extras}
+            created = attributes["created"]
+            base, shift, prefix = values.milli
+            at = floor((created - base) * 1e6 + shift)
+            stamp = prefix + MICROS[at] if 0 <= at < 1000 else values.timestamp_text(created)
+            if stamp is None:
+                break
+{last}
+            line = {line}
+            break
     except Exception:
         # A template that its arguments don't fit, a lone surrogate, an integer over 64 bits: it says so.
-        return general(record, session, seq)
+        pass
+    if line is None:
+        return general(record{rest}) if odd is None else other(record, odd{others})
+"""
+_ENCODER = """
+def short(record, session, seq):{fields}
+    return line
 """
 # One function from the record into the buffer: each call that is saved is 1 % of what a record costs.
 _TAKER = """
 def short(record):
-    lineage, seq = sink.lineage, None
-    try:
-{fields}
-        number = attributes["levelno"]
-        if type(number) is not int or type(created) is not float:
-            return general(record)
-        session = lineage.session_id
-        seq = lineage.next_seq()
-        line = {line}
-    except Exception:
-        return general(record, seq, lineage)
+    lineage, seq = sink.lineage, None{fields}
     try:
         if len(line) > sink.most:
             line = fit(line, sink.most)
@@ -101,6 +101,13 @@ def short(record):
             attend()
     except Exception as error:
         refuse("could not be encoded", error)
+"""
+_NUMBER = """
+            number = attributes["levelno"]
+            if type(number) is not int or type(created) is not float:
+                break
+            session = lineage.session_id
+            seq = lineage.next_seq()
 """
 
 
@@ -139,12 +146,16 @@ def compiled(
     else:
         scope["text"], scope["forms"] = encode_basestring, _FORMS
         line = _as_text([*types])
-    rest, unready = ("", "lineage is None") if sink else (", session, seq", "session is None or seq is None")
     if sink is not None:
         scope |= {"sink": sink, "append": sink.append, "attend": sink.attend, "refuse": sink.refuse, "fit": fit}
+        frame, unready, last, rest, others = _TAKER, "lineage is None", _NUMBER, ", seq, lineage", ""
+    else:
+        frame, unready, last, rest = _ENCODER, "session is None or seq is None", "", ", session, seq"
+        others = rest
     unready += " or not is_stock()" if is_stock is not None else ""
-    fields = _FIELDS.format(rest=rest, unready=unready, extras="\n".join(map(_fetched, range(len(types)), types)))
-    source = (_ENCODER if sink is None else _TAKER).format(fields=fields, line=line)
+    fetched = "\n".join(map(_fetched, range(len(types)), types))
+    fields = _FIELDS.format(unready=unready, extras=fetched, last=last, line=line, rest=rest, others=others)
+    source = frame.format(fields=fields)
     exec(compile(source, "<jsonl_handler: an encoder>", "exec"), scope)
     short: Callable[..., Any] = scope["short"]
     return short
@@ -153,7 +164,8 @@ def compiled(
 def _fetched(at: int, name: str) -> str:
     # The type that it had is asked for first: that is faster, and it seldom changes.
     odd = f"type(v{at}) is not T{at} and type(v{at}) not in SCALARS"
-    return f"        v{at} = attributes[{name!r}]\n        if {odd}: v{at} = special(v{at})"
+    indent = " " * 12
+    return f"{indent}v{at} = attributes[{name!r}]\n{indent}if {odd}: v{at} = special(v{at})"
 
 
 def _as_object(names: Sequence[str]) -> str:

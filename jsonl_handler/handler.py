@@ -293,7 +293,12 @@ class JsonlHandler(SessionHandler):
 
     def _take_early(self) -> None:
         for _ in range(len(self._early)):
-            self._door.accept(self._early.popleft())
+            try:
+                record = self._early.popleft()
+            except IndexError:
+                # Another thread takes them too.
+                return
+            self._door.accept(record)
 
     def _attend(self) -> None:
         """A line lies in the buffer and no writer is there: the handler was closing, or no thread can be started."""

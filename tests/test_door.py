@@ -193,3 +193,54 @@ def test_options_count_from_the_next_record_on(compiled_at_once: None) -> None:
     apps = [json.loads(line).get("app") for line, _, _ in taken.calls]
     assert apps == [None, None, "shop", "shop", None, None]
     assert numbers(taken) == [*range(6)]
+
+
+def test_a_record_is_taken_once_whatever_who_takes_it_raises(compiled_at_once: None) -> None:
+    """What is raised after a record was taken does not have it taken again."""
+    taken = Taken()
+    door = a_door(taken)
+    door.way.go(make_record("first", a=1))
+    first = door.way.go
+    door.way.go(make_record("second", b=1))
+    second = door.way.go
+
+    def take_and_raise(*arguments: Any) -> None:
+        second(arguments[0])
+        raise TimeoutError
+
+    first.__globals__["other"] = take_and_raise
+    with pytest.raises(TimeoutError):
+        first(make_record("third", b=2))
+
+    assert numbers(taken) == [0, 1, 2]
+
+
+def test_where_no_code_can_be_compiled_records_go_the_general_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that forbids `exec` loses nothing, and hears of no error."""
+
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise RuntimeError("no exec")
+
+    monkeypatch.setattr(_common, "compiled", refuse)
+    taken = Taken()
+    door = a_door(taken)
+
+    for number in range(3 * _common._OFTEN):
+        door.way.go(make_record("x", a=number))
+
+    assert numbers(taken) == [*range(3 * _common._OFTEN)]
+    assert taken.lost == []
+
+
+def test_a_time_outside_of_the_calendar_is_null_both_ways(
+    compiled_at_once: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without orjson too, what has no timestamp says null."""
+    monkeypatch.setattr("jsonl_handler._encoding.NATIVE_DUMPS", None)
+    taken = Taken()
+    door = a_door(taken)
+
+    for _ in range(3):
+        door.way.go(make_record("x", created=1e15))
+
+    assert [json.loads(line)["timestamp"] for line, _, _ in taken.calls] == [None] * 3
