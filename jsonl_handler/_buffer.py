@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from jsonl_handler._doorbell import NEVER, Doorbell, Writer
-from jsonl_handler._journal import Journal
+from jsonl_handler._journal import NO_MEMORY, Journal
 from jsonl_handler._losses import Loss
 from jsonl_handler._stock import Batch, Stock
 from jsonl_handler._truncation import fit
@@ -27,10 +27,6 @@ _MOST_WAITS = 5
 # Without its lock, threads run at once.
 _HAS_GIL = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled", lambda: True)()
 _NESTED = "too many records in an interrupt"
-
-
-NO_MEMORY = (OSError, OverflowError, ValueError, MemoryError)
-"""What the system raises where the memory for a buffer can't be had."""
 
 
 class Entrance(Protocol):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import binascii
 import mmap
 import struct
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Self
@@ -55,13 +56,18 @@ class Promise:
 Mirror = Callable[[int, bytes], None]
 """Where what changes goes too: the position and the bytes."""
 
+NO_MEMORY = (OSError, OverflowError, ValueError, MemoryError)
+"""What the system raises where the memory for a journal can't be had."""
+
 _NOTHING = Promise("", 0, 0, 0, 0o600)
 
 
 class Journal:
     """Two arenas and what a stranger must know of them; *kept* says that it may outlive the process."""
 
-    __slots__ = ("_generation", "_losses", "_mirror", "arenas", "front", "kept", "memory", "older", "promise")
+    __slots__ = (
+        "__weakref__", "_generation", "_losses", "_mirror", "arenas", "front", "kept", "memory", "older", "promise",
+    )  # fmt: skip
 
     def __init__(self, memory: mmap.mmap, arena_bytes: int, *, kept: bool) -> None:
         self.memory = memory
@@ -69,8 +75,9 @@ class Journal:
         self.older = 0
         self.front = 0
         self.promise = _NOTHING
-        self.arenas: tuple[Arena, ...] = tuple(
-            Arena(memory, base, arena_bytes, self.publish, kept) for base in (_ARENAS, _ARENAS + arena_bytes)
+        publish = _publisher(self)
+        self.arenas = tuple(
+            Arena(memory, base, arena_bytes, publish, kept) for base in (_ARENAS, _ARENAS + arena_bytes)
         )
         self._generation = 0
         self._losses: Losses = Losses()
@@ -196,10 +203,6 @@ class Journal:
         self._store(_SLOTS[generation & 1], slot)
         self._generation = generation
 
-    def retire(self) -> None:
-        """Its lines have gone on to other memory: nothing may keep its own until the next garbage collection."""
-        self.arenas = ()
-
     def forsake(self) -> None:
         """In a forked child: this memory is the parent's; whoever still holds an arena writes somewhere else."""
         self.kept = False
@@ -269,6 +272,18 @@ def read_preamble(beginning: bytes) -> tuple[int, str]:
     if magic != _MAGIC or arena_bytes > 1 << 40 or len(owner) != length or b"\0" in owner:
         raise CorruptError("it does not begin like a journal of this layout")
     return arena_bytes, owner.decode("utf-8", "surrogateescape")
+
+
+def _publisher(journal: Journal) -> Callable[[], None]:
+    """What an arena publishes by. It holds no journal: memory that is not needed would stay until a collection."""
+    held = weakref.ref(journal)
+
+    def publish() -> None:
+        owner = held()
+        if owner is not None:
+            owner.publish()
+
+    return publish
 
 
 def _has_not_begun(memory: mmap.mmap) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import mmap
 import os
 import re
@@ -165,14 +166,9 @@ class FoundFile:
                 raise CorruptError("it was cut short while it was read")
             memory[at : at + len(content)] = content
             at += len(content)
-        self.journal = Journal.parse(memory, self._write)
+        self.journal = Journal.parse(memory, functools.partial(_write, self._descriptor))
         if self.journal is not None:
             self.session_file = Path(read_preamble(memory[:1024])[1])
-
-    def _write(self, at: int, content: bytes) -> None:
-        while content:
-            written = os.pwrite(self._descriptor, content, at)
-            at, content = at + written, content[written:]
 
 
 def find(name: str, owner: int) -> FoundFile | None:
@@ -218,6 +214,12 @@ def remove_orphans(is_named: Callable[[Path, str], bool], stop: Callable[[], boo
                         remove(name)
             finally:
                 _lockfile.close(descriptor)
+
+
+def _write(descriptor: int, at: int, content: bytes) -> None:
+    while content:
+        written = os.pwrite(descriptor, content, at)
+        at, content = at + written, content[written:]
 
 
 def _names() -> list[str]:

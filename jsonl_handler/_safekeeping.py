@@ -9,7 +9,7 @@ import contextlib
 from typing import Protocol
 
 from jsonl_handler import _journal_file
-from jsonl_handler._journal import Journal
+from jsonl_handler._journal import NO_MEMORY, Journal
 from jsonl_handler._journal_file import JournalFile
 from jsonl_handler._session_file import SessionFile
 from jsonl_handler._status import Voice
@@ -97,6 +97,9 @@ class Safekeeping:
         self._named = False
         if file is not None:
             file.remove()
+            if self._buffer.journal is file.journal:
+                # Who still refers to a closed handler must not keep its memory of the tmpfs.
+                self._move_out()
 
     def _leave(self, session: SessionFile) -> None:
         """Go on in memory that ends with the process, once all is written that was accepted when it was to be safe."""
@@ -110,8 +113,16 @@ class Safekeeping:
             # A disk in trouble, which is told of: the journal stays until after the next batch.
             return
         self._named = False
-        if self._buffer.move(Journal.anonymous(self.settings.arena_bytes)):
+        if self._move_out():
             self.end()
+
+    def _move_out(self) -> bool:
+        """Go on in memory that ends with the process; False while that can't be."""
+        try:
+            return self._buffer.move(Journal.anonymous(self.settings.arena_bytes))
+        except NO_MEMORY as error:
+            self._voice.tell("journal", f"no other memory than the journal's can be had: {error}; it is used on")
+            return False
 
     def _renew(self, session: SessionFile, size: int) -> None:
         """Make a journal and move there; whoever finds the session file meanwhile looks for both."""

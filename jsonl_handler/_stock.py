@@ -136,10 +136,9 @@ class Stock:
         new.live = True
         # From here on the new memory counts, and whoever finds both leaves the old one alone.
         new.publish()
-        before, self.journal = self.journal, journal
+        self.journal = journal
         self._arena, self._spare = journal.arenas
         self._memory = None
-        before.retire()
         self._set_soft()
         return True
 

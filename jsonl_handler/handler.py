@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from jsonl_handler._at_exit import close_at_exit
-from jsonl_handler._buffer import NO_MEMORY, RecordBuffer
+from jsonl_handler._buffer import RecordBuffer
 from jsonl_handler._door import Door
 from jsonl_handler._fork import start_over_in_children
+from jsonl_handler._journal import NO_MEMORY
 from jsonl_handler._lineage import Lineage, SupersededError
 from jsonl_handler._lines import seq_names
 from jsonl_handler._logging_lock import nobody_collects

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import logging
 import os
@@ -20,6 +21,8 @@ from jsonl_handler._journal import CorruptError, read_preamble
 
 PATIENCE = 30.0
 """Seconds after which a test gives up waiting; no test should ever need them."""
+
+tmpfs = pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="there is no tmpfs for a journal here")
 
 
 def rounds(short: int, full: int) -> int:
@@ -189,6 +192,15 @@ def make(logs: Path) -> Iterator[Callable[..., JsonlHandler]]:
 
 
 @pytest.fixture
+def uncollected() -> Iterator[None]:
+    """No garbage collector comes by: what is not referred to any more must be gone without one."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.fixture
 def healthy(tmp_path: Path) -> Iterator[Path]:
     """A directory that no other program's writes can slow down: in memory, where there is a place for that."""
     shared = Path("/dev/shm")
@@ -243,6 +255,11 @@ def _descriptors() -> set[str]:
         except OSError:
             continue
     return links
+
+
+def journals_mapped() -> int:
+    """How many journals this process has in its memory."""
+    return sum("/dev/shm/jsonl-handler-" in line for line in Path("/proc/self/maps").read_text().splitlines())
 
 
 def journals_of(directory: Path) -> list[Path]:

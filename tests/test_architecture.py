@@ -121,6 +121,7 @@ ARROWS: dict[str, set[str]] = {
         "_buffer",
         "_door",
         "_fork",
+        "_journal",
         "_lineage",
         "_lines",
         "_logging_lock",

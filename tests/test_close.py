@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
 import logging.config
+import mmap
 import os
 import subprocess
 import sys
@@ -15,7 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PATIENCE, Disk, Notices, lines_of, messages_of, record, segments_of
+from conftest import (
+    PATIENCE,
+    Disk,
+    Notices,
+    journals_mapped,
+    journals_of,
+    lines_of,
+    messages_of,
+    record,
+    segments_of,
+    tmpfs,
+)
 
 from jsonl_handler import JsonlHandler
 
@@ -68,6 +81,49 @@ def test_close_without_a_record_makes_no_file(make: Make, logs: Path) -> None:
     """A handler that was never used leaves no trace."""
     make().close()
     assert not logs.exists()
+
+
+@tmpfs
+@pytest.mark.usefixtures("uncollected")
+def test_a_closed_handler_gives_its_journal_back(make: Make, logs: Path) -> None:
+    """Whoever still refers to a closed handler does not keep the memory of its journal, nor a descriptor of it."""
+    descriptors, mapped = len(os.listdir("/proc/self/fd")), journals_mapped()
+    handler = make(buffer_bytes=1 << 20)
+    for message in ("before", "late"):
+        handler.handle(record(message))
+        assert handler.flush(PATIENCE)
+        assert journals_mapped() == mapped + 1
+
+        handler.close()
+
+        assert journals_of(logs) == []
+        assert journals_mapped() == mapped
+        assert len(os.listdir("/proc/self/fd")) <= descriptors
+    assert messages_of(logs) == ["before", "late"]
+
+
+@tmpfs
+def test_no_memory_at_close_is_told(make: Make, notices: Notices, logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handler that gets no other memory at its end keeps the journal's, and says so; what comes late is written."""
+    handler = make()
+    handler.handle(record("before"))
+    assert handler.flush(PATIENCE)
+    real = mmap.mmap
+
+    def full(descriptor: int, *arguments: Any, **options: Any) -> mmap.mmap:
+        if descriptor == -1:
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+        return real(descriptor, *arguments, **options)
+
+    monkeypatch.setattr(mmap, "mmap", full)
+    handler.close()
+    monkeypatch.undo()
+
+    assert any("no other memory" in text for text in notices.texts())
+    assert journals_of(logs) == []
+    handler.handle(record("late"))
+    handler.close()
+    assert messages_of(logs) == ["before", "late"]
 
 
 def test_a_record_after_close_is_written_at_once_and_the_writer_runs_again(make: Make, logs: Path) -> None:

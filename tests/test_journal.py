@@ -8,11 +8,13 @@ import mmap
 import os
 import tempfile
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from conftest import tmpfs
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -24,8 +26,6 @@ from jsonl_handler._losses import Loss, Losses
 
 ARENA = 4096
 DAY = 86400.0
-
-tmpfs = pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="there is no tmpfs for a journal here")
 
 moments = st.floats(0, 4e9)
 losses = st.none() | st.builds(
@@ -154,7 +154,8 @@ def test_a_store_torn_at_any_byte_leaves_what_was_before() -> None:
 def test_a_generation_that_nobody_reaches_is_none(generation: int) -> None:
     """A header that could have no successor is not believed."""
     memory = blank()
-    begun(memory).arenas[0].begin(0)
+    journal = begun(memory)
+    journal.arenas[0].begin(0)
     at = _journal._SLOTS[1]
     number, _, length = _journal._HEAD.unpack_from(memory, at)
     assert number == 1
@@ -331,3 +332,46 @@ def test_the_lock_of_a_journal_is_its_own(name: str) -> None:
     descriptor = os.open(_journal_file.PLACE / name, os.O_RDWR)
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.close(descriptor)
+
+
+@pytest.mark.usefixtures("uncollected")
+@pytest.mark.parametrize("arena", ["never used", "in use"])
+def test_memory_that_nobody_needs_is_gone_at_once(arena: str) -> None:
+    """A journal that was made for nothing does not wait for the garbage collector with its memory."""
+    journal = Journal.anonymous(ARENA)
+    if arena == "in use":
+        journal.arenas[0].begin(1)
+    gone = weakref.ref(journal)
+
+    del journal
+
+    assert gone() is None
+
+
+@tmpfs
+@pytest.mark.usefixtures("uncollected")
+def test_what_was_found_is_gone_at_once(name: str) -> None:
+    """A journal that was put back does not wait for the garbage collector with its copy."""
+    made = _journal_file.create(name, ARENA, Path("/nowhere/x.session"))
+    made.journal.arenas[0].begin(1)
+    _lockfile.close(made._descriptor)
+    found = _journal_file.find(name, os.geteuid())
+    assert found is not None
+    assert found.journal is not None
+    gone = weakref.ref(found.journal)
+    found.remove()
+    found.close()
+
+    del found
+
+    assert gone() is None
+
+
+def test_an_arena_outlives_its_journal() -> None:
+    """Who still holds an arena of memory that is no longer used may go on with it; nobody is told."""
+    arena = begun(blank()).arenas[0]
+
+    arena.begin(1)
+    arena.forget()
+
+    assert not arena.live

@@ -27,6 +27,7 @@ from conftest import (
     messages_of,
     record,
     segments_of,
+    tmpfs,
     until,
 )
 from test_configure import as_toml
@@ -50,8 +51,6 @@ Make = Callable[..., JsonlHandler]
 
 DAY = 86400.0
 LONG = 3600.0
-
-tmpfs = pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="there is no tmpfs for a journal here")
 
 
 def log(handler: logging.Handler, *messages: object, level: int = logging.INFO) -> None:

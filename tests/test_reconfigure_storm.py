@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import gzip
 import logging
 import os
@@ -14,7 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PATIENCE, Disk, journals_of, messages_of, parse_strictly, record, rounds, until
+from conftest import (
+    PATIENCE,
+    Disk,
+    journals_mapped,
+    journals_of,
+    messages_of,
+    parse_strictly,
+    record,
+    rounds,
+    tmpfs,
+    until,
+)
 from crashed import crash
 from killing import assert_all_there, recover_while_killed, run_and_end
 
@@ -22,8 +32,6 @@ import jsonl_handler.pair
 from jsonl_handler import JsonlHandler, recover
 
 Make = Callable[..., JsonlHandler]
-
-tmpfs = pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="there is no tmpfs for a journal here")
 
 THREADS = 8
 
@@ -59,10 +67,6 @@ def all_lines(logs: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def journals_mapped() -> int:
-    return sum("/dev/shm/jsonl-handler-" in line for line in Path("/proc/self/maps").read_text().splitlines())
-
-
 def numbers(handler: JsonlHandler, thread: int, stop: threading.Event, counts: list[int]) -> None:
     while not stop.is_set():
         handler.handle(record("number", level=logging.INFO, thread_=thread, number=counts[thread]))
@@ -90,11 +94,11 @@ def storm(handler: JsonlHandler, count: int) -> list[int]:
 
 
 @pytest.mark.untraced
+@pytest.mark.usefixtures("uncollected")
 def test_eight_threads_log_while_settings_change(make: Make, logs: Path) -> None:
     """Each record is there once, in one session, and no thread, descriptor or memory is left over."""
     logging.getLogger("jsonl_handler").addHandler(logging.NullHandler())
-    # What other tests have left.
-    gc.collect()
+    mapped = journals_mapped()
     handler = make(overflow="block", close_timeout=PATIENCE)
     handler.handle(record("number", thread_=-1, number=0))
     assert handler.flush(PATIENCE)
@@ -110,9 +114,10 @@ def test_eight_threads_log_while_settings_change(make: Make, logs: Path) -> None
     # A sweep that goes on has a few more open.
     until(lambda: len(os.listdir("/proc/self/fd")) <= descriptors)
     assert threading.active_count() <= threads
-    until(lambda: journals_mapped() <= 1)
+    until(lambda: journals_mapped() <= mapped + 1)
     handler.close()
     assert journals_of(logs) == []
+    assert journals_mapped() <= mapped
     lines = all_lines(logs)
     found = Counter((line["thread_"], line["number"]) for line in lines if "thread_" in line)
     logged = [(thread, number) for thread in range(THREADS) for number in range(counts[thread])]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Notices, messages_of, record, rounds, segments_of
+from conftest import Notices, messages_of, record, rounds, segments_of, tmpfs
 from crashed import NAMES, Crashed, contents, crash, journal_of, rewritten, say, session_files
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
@@ -23,7 +23,6 @@ from jsonl_handler._journal import FRONT_BYTES
 
 Make = Callable[..., JsonlHandler]
 
-tmpfs = pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="there is no tmpfs for a journal here")
 root = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root to give files away")
 
 FRONT, ARENAS = _journal._FRONT, _journal._ARENAS
