@@ -7,6 +7,7 @@ them all is enough, and what then follows needs no loop.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from json.encoder import encode_basestring
@@ -23,6 +24,8 @@ LineEncoder: TypeAlias = Callable[[LogRecord, str | None, int | None], bytes]
 
 ATTRIBUTES = list(LogRecord("", 0, "", 0, "", (), None).__dict__)
 """What `logging` sets in each record, in its order; behind them stand the extras."""
+# What stands in its place, to fill templates of another style or to blacken secrets, knows more than this room.
+_GET_MESSAGE = LogRecord.getMessage if getattr(LogRecord.getMessage, "__globals__", None) is vars(logging) else None
 
 
 class Sink(Protocol):
@@ -61,7 +64,7 @@ _FIELDS = """
             if (
                 attributes["exc_info"] or attributes["exc_text"] or attributes["stack_info"]
                 or not (type(message) is str is type(level) is type(logger))
-                or type(record) is not LogRecord or {unready}
+                or type(record) is not LogRecord or LogRecord.getMessage is not GET_MESSAGE or {unready}
             ):
                 break
             args = attributes["args"]
@@ -131,6 +134,7 @@ def compiled(
         "SCALARS": SCALARS,
         "MICROS": _values.MICROS,
         "LogRecord": LogRecord,
+        "GET_MESSAGE": _GET_MESSAGE,
         "floor": math.floor,
         "values": _values,
         "special": _special,

@@ -156,6 +156,9 @@ def timestamp_text(created: Any) -> str | None:
     """Seconds since the epoch as RFC 3339 text in UTC, six digits; None if the calendar has no such time."""
     global milli, _second
     try:
+        if type(created) is not float:
+            # One of less precision would make the next times wrong.
+            created = float(created + 0)
         base, shift, prefix = milli
         at = math.floor((created - base) * 1e6 + shift)
         if not 0 <= at < 1000:

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 import weakref
+from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import messages_of, respelt
 from conftest import record as make_record
-from conftest import respelt
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -193,6 +196,42 @@ def test_options_count_from_the_next_record_on(compiled_at_once: None) -> None:
     apps = [json.loads(line).get("app") for line, _, _ in taken.calls]
     assert apps == [None, None, "shop", "shop", None, None]
     assert numbers(taken) == [*range(6)]
+
+
+@pytest.mark.parametrize("replaced", ["before the first record", "later"])
+def test_a_replaced_get_message_is_asked(
+    replaced: str, compiled_at_once: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever replaces `LogRecord.getMessage`, to blacken secrets say, is heard for every record from then on."""
+    taken = Taken()
+    door = a_door(taken)
+    if replaced == "later":
+        door.way.go(make_record("secret"))
+
+    monkeypatch.setattr(logging.LogRecord, "getMessage", lambda record: "***")
+    for _ in range(3):
+        door.way.go(make_record("secret"))
+    monkeypatch.undo()
+    door.way.go(make_record("open"))
+
+    messages = [json.loads(line)["message"] for line, _, _ in taken.calls]
+    assert messages == ["secret"] * (replaced == "later") + ["***"] * 3 + ["open"]
+
+
+def test_a_get_message_replaced_before_the_import_is_asked(tmp_path: Path) -> None:
+    """It need not be the standard library's when this package comes."""
+    program = f"""
+import logging
+logging.LogRecord.getMessage = lambda record: "***"
+import jsonl_handler
+handler = jsonl_handler.JsonlHandler({str(tmp_path)!r})
+log = logging.getLogger("app")
+log.addHandler(handler)
+for _ in range(200):
+    log.warning("secret")
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    assert messages_of(tmp_path) == ["***"] * 200
 
 
 def test_a_record_is_taken_once_whatever_who_takes_it_raises(compiled_at_once: None) -> None:

@@ -436,6 +436,16 @@ def test_a_timestamp_that_is_none_is_null(created: object, written: str | None) 
     assert timestamp_text(created) == written
 
 
+def test_a_time_of_less_precision_spoils_no_other() -> None:
+    """A time that is no float of Python's, which counts in steps of two minutes, leaves the next one alone."""
+    numpy = pytest.importorskip("numpy")
+    coarse = numpy.float32(1795327232.0)
+
+    assert timestamp_text(coarse) == "2026-11-22T06:00:32.000000Z"
+    assert timestamp_text(1795327231.0001) == "2026-11-22T06:00:31.000100Z"
+    assert timestamp_text(1795327232.0001) == "2026-11-22T06:00:32.000100Z"
+
+
 def test_frozen_time_changes_no_timestamp() -> None:
     """The text of a moment doesn't depend on what freezegun says is now."""
     with freeze_time("2001-01-01"):
