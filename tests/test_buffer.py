@@ -13,7 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from jsonl_handler import RecordBuffer, Settings, _buffer
+from jsonl_handler import RecordBuffer, Settings, _admission
 from jsonl_handler._stock import Batch
 
 NOON = 43200.0
@@ -246,7 +246,7 @@ def test_appends_from_eight_threads_lose_nothing() -> None:
 @pytest.mark.parametrize("has_gil", [True, False])
 def test_an_append_waits_for_the_lock_only_without_a_global_one(has_gil: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """While nobody changes anything an append takes no lock; where threads run at once it always does."""
-    monkeypatch.setattr(_buffer, "_HAS_GIL", has_gil)
+    monkeypatch.setattr(_admission, "_HAS_GIL", has_gil)
     buffer = RecordBuffer(settings())
     # A writer that is awake need not be called.
     buffer.attend()
@@ -287,7 +287,7 @@ def test_an_append_waits_for_who_changes_the_buffer() -> None:
 @pytest.mark.parametrize("has_gil", [True, False])
 def test_threads_that_change_as_often_as_they_can_tear_nothing(has_gil: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight threads append while another takes batches: each line is there once, whole, in its thread's order."""
-    monkeypatch.setattr(_buffer, "_HAS_GIL", has_gil)
+    monkeypatch.setattr(_admission, "_HAS_GIL", has_gil)
     count = rounds(1_000, 20_000)
     buffer = RecordBuffer(settings(overflow="block", buffer_limit=200))
     found: list[bytes] = []
