@@ -3,42 +3,24 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from logging.handlers import QueueHandler, QueueListener
-from typing import Any, Protocol
+from typing import Any
 
-from jsonl_handler._arena import Cursor, Marks
+from jsonl_handler._batches import Batches, FileSide
 from jsonl_handler._buffer import RecordBuffer
 from jsonl_handler._clock import monotonic
 from jsonl_handler._door import Door
 from jsonl_handler._fork import start_over_in_children
-from jsonl_handler._journal import FRONT_BYTES
 from jsonl_handler._lineage import Lineage
-from jsonl_handler._losses import Loss
-from jsonl_handler._own_lines import about_loss
 from jsonl_handler._parking import park_at_forks
 from jsonl_handler._status import Voice
 from jsonl_handler._stock import Batch
-from jsonl_handler._truncation import fit
 from jsonl_handler._worker import Worker
 
 _MOMENT = 0.01
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 30.0
-
-
-class FileSide(Protocol):
-    """What the listener writes to: `RotatingSessionJsonlHandler` is one."""
-
-    @property
-    def voice(self) -> Voice: ...
-
-    def own_line(self, message: str, **fields: object) -> bytes: ...
-
-    def write_batch(self, lines: Any, cursor: Cursor, end: int, marks: Marks) -> bool: ...
-
-    def open(self) -> Lineage: ...
 
 
 class SessionQueueHandler(QueueHandler):
@@ -95,17 +77,6 @@ class SessionQueueHandler(QueueHandler):
         return self._door.lineage
 
 
-class _Work:
-    """A batch that is being written: what the package itself has to say, then its own lines."""
-
-    def __init__(self, batch: Batch, buffer: RecordBuffer) -> None:
-        self.batch = batch
-        self.front_end: int | None = None
-        self.front_done = False
-        self.front_cursor = Cursor(buffer.journal.front_at, pledge=buffer.pledge)
-        self.cursor = Cursor(batch.arena.head, pledge=buffer.pledge)
-
-
 class BatchQueueListener(QueueListener):
     """Writes what a `RecordBuffer` holds: when it is full enough, old enough or urgent, and on a thread of its own.
 
@@ -121,12 +92,10 @@ class BatchQueueListener(QueueListener):
             raise TypeError(f"BatchQueueListener writes to one handler, got {len(handlers)}")
         super().__init__(queue, *handlers, respect_handler_level=respect_handler_level)  # type: ignore[arg-type]
         self.on_end: Callable[[], None] | None = None
-        self.on_settled: Callable[[], None] | None = None
         self.on_stop: Callable[[], None] | None = None
         self._file_side = handlers[0]
-        self._consuming = threading.Lock()
+        self._batches = Batches(queue, handlers[0])
         self._worker = Worker(self._monitor, "jsonl-handler-writer")
-        self._work: _Work | None = None
         self._stopping = False
 
     def start(self) -> bool:  # type: ignore[override]
@@ -143,6 +112,15 @@ class BatchQueueListener(QueueListener):
             return True
         self.queue.leave(even_if_full=True)
         return False
+
+    @property
+    def on_settled(self) -> Callable[[], None] | None:
+        """Called between two batches, and after a change of settings."""
+        return self._batches.on_settled
+
+    @on_settled.setter
+    def on_settled(self, act: Callable[[], None] | None) -> None:
+        self._batches.on_settled = act
 
     @property
     def running(self) -> bool:
@@ -185,7 +163,7 @@ class BatchQueueListener(QueueListener):
 
     def hand_to(self, adopt: Callable[[bytes], None]) -> None:
         """Give what waits to another pair, line by line: the session is its own by now."""
-        for line in self._take_lines():
+        for line in self._batches.take_lines():
             adopt(line)
 
     def stop(self, timeout: float | None = None) -> bool:  # type: ignore[override]
@@ -196,20 +174,8 @@ class BatchQueueListener(QueueListener):
         return self._worker.join(timeout) and self.drain(timeout)
 
     def drain(self, patience: float | None = 0.0) -> bool:
-        """Write what waits on the calling thread, trying once; False when something is left.
-
-        *patience* is how many seconds to wait for another thread that does the same; None is no limit.
-        """
-        while self.queue.waiting:
-            # Whoever holds it goes on until nothing is left, or is this very thread, further up its stack.
-            if not self._consuming.acquire(timeout=-1 if patience is None else patience):
-                return False
-            try:
-                if not self._advance():
-                    return False
-            finally:
-                self._consuming.release()
-        return True
+        """Write what waits on the calling thread, trying once; False when something is left (see `Batches.drain`)."""
+        return self._batches.drain(patience)
 
     def dequeue(self, block: bool) -> Batch | None:  # type: ignore[override]
         """Wait for the next batch; None when the listener has been stopped and nothing is left."""
@@ -250,13 +216,9 @@ class BatchQueueListener(QueueListener):
 
     def handle(self, record: Any) -> None:
         """Write one batch, however long it takes; only a fork may come between."""
-        if self._work is None:
-            self._work = _Work(record, self.queue)
+        self._batches.begin(record)
         pause = _FIRST_PAUSE
-        while True:
-            with self._consuming:
-                if self._advance():
-                    return
+        while not self._batches.go_on():
             if self._worker.parked and not self._stopping:
                 return
             self.queue.pause(pause)
@@ -287,92 +249,12 @@ class BatchQueueListener(QueueListener):
     def _serve(self) -> bool:
         """Wait for one batch and write it, or go on with one; False when the listener has been stopped."""
         try:
-            batch = self._work.batch if self._work is not None else self.dequeue(True)
+            batch = self._batches.at_hand or self.dequeue(True)
             if batch is not None:
                 self.handle(batch)
             return batch is not None or not self._stopping
         except Exception as error:
             # The thread must outlive whatever goes wrong, or the buffer would fill and nobody would know.
-            self._tell_failure(error)
+            self._batches.tell_failure(error)
             self.queue.pause(_FIRST_PAUSE)
             return True
-
-    def _advance(self) -> bool:
-        """Write as much as goes: of the work at hand, or of a batch taken for it; False after trouble."""
-        if self._work is None:
-            batch = self.queue.take()
-            if batch is None:
-                # Either nothing waits, or another thread has taken it.
-                return not self.queue.waiting
-            self._work = _Work(batch, self.queue)
-        work = self._work
-        arena = work.batch.arena
-        try:
-            if work.front_end is None:
-                front = self._front_of(work.batch)
-                work.front_end = self.queue.put_front(front) if front else work.front_cursor.at
-                if work.front_end is None:
-                    return False
-            if not work.front_done:
-                work.front_done = self._write(arena.memory, work.front_cursor, work.front_end, arena.marks[:1])
-            done = work.front_done and self._write(arena.memory, work.cursor, arena.tail, arena.marks)
-        except Exception as error:
-            self._tell_failure(error)
-            return False
-        if done:
-            # In this order: what an interrupt leaves half done here is done again.
-            self.queue.done(work.batch)
-            self._work = None
-            if self.on_settled is not None:
-                self.on_settled()
-            if work.batch.loss is not None:
-                self._tell(work.batch.loss)
-        return done
-
-    def _tell_failure(self, error: Exception) -> None:
-        self._file_side.voice.tell("writer", f"the writer failed and tries again: {error!r}")
-
-    def _take_lines(self) -> list[bytes]:
-        """What waits, as lines; it counts as written, since whoever takes it keeps it."""
-        lines: list[bytes] = []
-        while self._consuming.acquire(blocking=False):
-            try:
-                batch = self.queue.take()
-                if batch is None:
-                    break
-                arena = batch.arena
-                if batch.loss is not None:
-                    lines.append(self._line_about(batch.loss))
-                    self._tell(batch.loss)
-                lines += bytes(arena.memory[arena.head : arena.tail]).splitlines(keepends=True)
-                self.queue.done(batch)
-            finally:
-                self._consuming.release()
-        return lines
-
-    def _write(self, lines: Any, cursor: Cursor, end: int, marks: Marks) -> bool:
-        # Not `cursor.at`: all may be written, and an fsync have failed.
-        return cursor.begun >= end or self._file_side.write_batch(lines, cursor, end, marks)
-
-    def _front_of(self, batch: Batch) -> bytes:
-        front = fit(self._line_about(batch.loss), FRONT_BYTES)
-        for remark in batch.remarks:
-            if len(front) + len(remark) <= FRONT_BYTES:
-                front += remark
-            else:
-                self.queue.remark(remark)
-        return front
-
-    def _line_about(self, loss: Loss | None) -> bytes:
-        if loss is None:
-            return b""
-        text, fields = about_loss(loss)
-        return self._file_side.own_line(text, **fields)
-
-    def _tell(self, loss: Loss) -> None:
-        untold = self.queue.settle_loss(loss)
-        if untold:
-            before = f" ({loss.count} in all)" if loss.count > untold else ""
-            self._file_side.voice.tell("loss", f"{untold} records dropped{before}: {loss.reason}", count=untold)
-        elif loss.count:
-            self._file_side.voice.tell("loss", f"records are kept again; {loss.count} were dropped", level=logging.INFO)

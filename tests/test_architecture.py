@@ -114,10 +114,8 @@ ARROWS: dict[str, set[str]] = {
         *("_arena", "_at_exit", "_dates", "_fork", "_lineage", "_lines", "_reconfiguring", "_session_files"),
         *("_session_handler", "_truncation", "_values", "settings"),
     },
-    "pair": {
-        *("_arena", "_buffer", "_door", "_fork", "_journal", "_lineage", "_losses", "_own_lines", "_parking", "_stock"),
-        *("_truncation", "_worker"),
-    },
+    "_batches": {"_arena", "_buffer", "_journal", "_lineage", "_losses", "_own_lines", "_stock", "_truncation"},
+    "pair": {"_batches", "_buffer", "_door", "_fork", "_lineage", "_parking", "_stock", "_worker"},
     "handler": {
         "_at_exit",
         "_buffer",

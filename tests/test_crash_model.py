@@ -274,7 +274,7 @@ class Crashes(RuleBasedStateMachine):
         assert self.life is not None
         assert self.life.files._safekeeping is not None
         file = self.life.files._safekeeping._file
-        if file is not None and file.is_linked() and self.life.listener._work is None:
+        if file is not None and file.is_linked() and self.life.listener._batches.at_hand is None:
             os.unlink(_journal_file.PLACE / file.name)
             self.life.files.tend()
             assert self.life.files._safekeeping.crash_safe
