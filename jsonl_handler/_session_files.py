@@ -6,18 +6,15 @@ One thread writes at a time; who that is, the callers see to.
 
 from __future__ import annotations
 
-import contextlib
 import mmap
 import os
 import threading
-import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from jsonl_handler import _lineage, _lockfile, _session
+from jsonl_handler import _lockfile, _session
 from jsonl_handler._arena import Cursor, Marks
-from jsonl_handler._clock import now
-from jsonl_handler._dates import date_of, day_of
+from jsonl_handler._lineage import Lineage
 from jsonl_handler._maintenance import Maintenance, speak_now
 from jsonl_handler._names import SegmentName
 from jsonl_handler._origin import key_path
@@ -27,6 +24,8 @@ from jsonl_handler._safekeeping import Movable, Safekeeping
 from jsonl_handler._segments import SegmentWriter
 from jsonl_handler._session_file import SessionFile
 from jsonl_handler._status import Stats, Voice
+from jsonl_handler._stream import Stream
+from jsonl_handler._succession import Succession
 from jsonl_handler._truncation import fit
 from jsonl_handler._upkeep import Upkeep, terms
 from jsonl_handler.errors import ConfigError
@@ -60,63 +59,49 @@ class SessionFiles:
         # Takes a line of the package itself into the stream, beside the records.
         self.remark: Callable[[bytes], None] | None = None
         self._safekeeping: Safekeeping | None = None
-        self._owner = weakref.ref(owner)
         self.batches = 0
         self.outage = Outage(self.directory, self.voice)
-        self._asked = _session.clean_id(session_id)
+        self._succession = Succession(self.directory, prefix, _session.clean_id(session_id), owner)
         # A late record may be written by its caller while another thread opens or closes.
         self._lock = threading.RLock()
         self._session: SessionFile | None = None
-        self._segments: SegmentWriter | None = None
-        self._bytes_before = self._opened_before = 0
-        self._last_path: Path | None = None
+        self._stream = Stream(self.directory, prefix, self._header, self._announce)
         self._swept_after = -1
         self.closing = False
         # What the formatter calls `session` and `seq`.
         self.seq_names = ("session", "seq")
-        self.lineage: _lineage.Lineage | None = None
 
     # What it is asked.
 
     @property
     def path(self) -> Path | None:
         """The current segment, or where the first line will go, or the last one; None before the session is open."""
-        segments = self._segments
-        if segments is None:
-            return self._last_path
-        today = date_of(day_of(now()))
-        return segments.path or segments.expected_path(today)
+        return self._stream.path
 
     @property
-    def bytes_written(self) -> int:
-        """All bytes, headers and the package's own lines included."""
-        segments = self._segments
-        return self._bytes_before + (segments.bytes_written if segments else 0)
-
-    @property
-    def rotations(self) -> int:
-        """How often one segment followed another."""
-        segments = self._segments
-        return max(0, self._opened_before + (segments.opened if segments else 0) - 1)
+    def lineage(self) -> Lineage | None:
+        """The session; None while there is none."""
+        return self._succession.lineage
 
     # What it does.
 
-    def open(self) -> _lineage.Lineage:
+    def open(self) -> Lineage:
         """Claim the session, once; where the directory does not allow it, the writer tries again later.
 
         Raises `SupersededError` when the session has passed to another handler.
         """
         self.closing = False
         if self._session is None:
-            self._take_over()
+            self._succession.take_over()
             with self._lock:
                 if self._session is None:
                     self._claim_or_tell()
             self.upkeep.recover_a_few()
             self.maintenance.ask_recovery()
         self.maintenance.start()
-        assert self.lineage is not None
-        return self.lineage
+        lineage = self.lineage
+        assert lineage is not None
+        return lineage
 
     def keep_safe(self, buffer: Movable) -> None:
         """Keep the memory of *buffer* in a journal while the session is open."""
@@ -140,40 +125,29 @@ class SessionFiles:
 
     def start_anew(self) -> None:
         """Go on under a session of its own: the one it had has passed to another handler."""
-        self.lineage = None
+        self._succession.lineage = None
 
     @property
     def is_superseded(self) -> bool:
         """True when the session, which is not open here, has passed to another handler."""
-        return self._session is None and self.is_lost
+        return self._session is None and self._succession.is_lost
 
     @property
     def is_lost(self) -> bool:
         """True when the session has passed to another handler."""
-        return self.lineage is not None and _lineage.is_lost(self.lineage, self._owner)
+        return self._succession.is_lost
 
     def inherit(self) -> None:
         """Go on with the session of a handler that has closed; for an owner that is ready to take its late records."""
-        self.lineage = _lineage.inherit(self._key(), self._asked, self._owner())
+        self._succession.inherit()
 
     def can_succeed(self, other: SessionFiles) -> bool:
         """True when *other* owns a session of the same directory, prefix and name."""
-        lineage = other.lineage
-        return (
-            lineage is not None
-            and lineage.owner() is other._owner()
-            and other._key() == self._key()
-            and self._asked in (None, lineage.asked, lineage.session_id)
-        )
+        return self._succession.can_follow(other._succession)
 
     def succeed(self, other: SessionFiles) -> None:
         """Go on with the session that *other* has just given up; where it could not, take another one."""
-        lineage = other.lineage
-        if lineage is not None and _lineage.bequeath(self._key(), lineage, self._owner):
-            # It may have found another one, that an earlier handler had left.
-            spare, self.lineage = self.lineage, lineage
-            if spare is not None:
-                _lineage.leave(self._key(), spare)
+        self._succession.follow(other._succession)
 
     def write_batch(self, lines: bytes | mmap.mmap, cursor: Cursor, end: int, marks: Marks) -> bool:
         """Write ``lines[cursor.at:end]``; False after trouble, which is counted and told.
@@ -188,28 +162,26 @@ class SessionFiles:
                 segments.fsync, segments.file_mode = settings.fsync, settings.file_mode
                 segments.write_all(lines, cursor, end, marks, settings.max_file_bytes)
             except OSError as error:
-                if self.closing and self._segments is not None:
+                if self.closing:
                     # This attempt may have been the last one: half a line is cut now.
-                    self._segments.close()
+                    self._stream.cut()
                 self.outage.note(error, self.path)
                 return False
             self.batches += 1
-            self._note_success(segments)
+            self._note_success()
             return True
 
     def sync(self) -> None:
         """Unless `fsync` is "never", see that the current segment is on the disk; trouble is counted and told."""
         with self._lock:
             try:
-                if self._segments is not None:
-                    self._segments.fsync = self.settings.fsync
-                    self._segments.sync()
+                self._stream.sync(self.settings)
             except OSError as error:
                 self.outage.note(error, self.path)
 
     def own_line(self, message: str, **fields: object) -> bytes:
         """A line of the package itself; it has no `seq`."""
-        return own_line(message, session=self.lineage.session_id if self.lineage else None, **fields)
+        return own_line(message, session=self._succession.session_id, **fields)
 
     def tell_problems(self, problems: Sequence[Problem]) -> None:
         """Tell of settings that could not be used, once."""
@@ -224,8 +196,7 @@ class SessionFiles:
         # Unless a write hangs, half a line is cut now: nobody may be there to do it later.
         if self._lock.acquire(blocking=False):
             try:
-                if self._segments is not None:
-                    self._segments.close()
+                self._stream.cut()
             finally:
                 self._lock.release()
         self.maintenance.stop()
@@ -239,9 +210,9 @@ class SessionFiles:
             written=written,
             dropped=dropped,
             pending=pending,
-            bytes_written=self.bytes_written,
+            bytes_written=self._stream.bytes_written,
             batches=self.batches,
-            rotations=self.rotations,
+            rotations=max(0, self._stream.opened - 1),
             write_errors=self.outage.errors,
             recovered=self.upkeep.recovered,
             deleted_files=self.upkeep.deleted_files,
@@ -274,17 +245,14 @@ class SessionFiles:
         self.closing = True
         # A sweep in progress ends here.
         self.maintenance.stop()
-        self._end_for_all()
+        self._succession.close_others()
         with self._lock:
             self._end()
-            if hand_over and self.lineage is not None and not _lineage.is_lost(self.lineage, self._owner):
-                _lineage.leave(self._key(), self.lineage)
+            if hand_over:
+                self._succession.leave()
         self.maintenance.stop()
 
     # How it does it.
-
-    def _key(self) -> tuple[str, str]:
-        return os.path.realpath(self.directory), self.prefix
 
     def _ensure_session(self, cursor: Cursor) -> SegmentWriter:
         session = self._session
@@ -293,17 +261,18 @@ class SessionFiles:
             self._session = None
             session.release()
             session = None
-            if self._segments is not None:
-                self._segments.confirm(cursor)
+            if self._stream.segments is not None:
+                self._stream.segments.confirm(cursor)
         if session is None:
-            if self.lineage is not None and _lineage.is_lost(self.lineage, self._owner):
-                self.lineage = None
+            if self._succession.is_lost:
+                self.start_anew()
             self._claim()
-        assert self._segments is not None
-        return self._segments
+        segments = self._stream.segments
+        assert segments is not None
+        return segments
 
     def _end(self) -> None:
-        self._drop_segments()
+        self._leave_segments()
         session = self._session
         if session is None:
             return
@@ -323,17 +292,6 @@ class SessionFiles:
             # Only now: who finds none would wait for the lock to claim one.
             self._session = None
 
-    def _take_over(self) -> None:
-        """Have a closed handler that was logged to again give up the session that is ours now."""
-        holder = _lineage.hold(self.lineage, self._owner) if self.lineage is not None else None
-        if holder is not None:
-            holder.yield_session()
-
-    def _end_for_all(self) -> None:
-        """Close our session also where it is open in a closed handler that was logged to again."""
-        with contextlib.suppress(_lineage.SupersededError):
-            self._take_over()
-
     def _claim_or_tell(self) -> None:
         try:
             self._claim()
@@ -341,13 +299,13 @@ class SessionFiles:
             self.outage.note(error, self.path)
             if self.lineage is None:
                 # Not the name that was asked for: what its last `seq` was can't be seen now.
-                self.lineage = _lineage.Lineage(_session.random_id(), 0, self._owner, asked=self._asked)
-                if self._asked:
-                    self._tell_name(self._asked, "could not be claimed")
+                self._succession.begin(_session.random_id())
+                if self._succession.asked:
+                    self._tell_name(self._succession.asked, "could not be claimed")
 
     def _claim(self) -> None:
         resumed = self.lineage
-        wanted = resumed.session_id if resumed else self._asked
+        wanted = resumed.session_id if resumed else self._succession.asked
         name = wanted or _session.random_id()
         journal = self._safekeeping.name if self._safekeeping is not None else ""
         why = ""
@@ -360,15 +318,14 @@ class SessionFiles:
                 name = _session.random_id()
         else:
             raise OSError(f"no free session name in {self.directory}")
-        if self._segments is None or name != wanted:
-            self._renew_segments(name, resumes=name == wanted)
-        elif (current := self._segments.path) is not None:
+        segments = self._stream.segments
+        if segments is None or name != wanted:
+            self._leave_segments()
+            segments = self._stream.begin(name, self.settings, resumes=name == wanted)
+        elif (current := segments.path) is not None:
             self._session.note_segment(current.name)
         if resumed is None:
-            assert self._segments is not None
-            self.lineage = _lineage.Lineage(
-                name, self._segments.last_seq(self.seq_names) + 1, self._owner, asked=self._asked
-            )
+            self._succession.begin(name, segments.last_seq(self.seq_names) + 1)
         else:
             resumed.session_id = name
         if self._safekeeping is not None:
@@ -377,30 +334,12 @@ class SessionFiles:
             self._tell_name(wanted, why)
 
     def _tell_name(self, wanted: str, why: str) -> None:
-        fresh = self.lineage.session_id if self.lineage else None
+        fresh = self._succession.session_id
         self.voice.tell("session", f"session {wanted!r} {why}; this handler writes as {fresh!r}")
 
-    def _renew_segments(self, session_id: str, *, resumes: bool) -> None:
-        self._drop_segments()
-        self._segments = SegmentWriter(
-            self.directory,
-            self.prefix,
-            session_id,
-            file_mode=self.settings.file_mode,
-            fsync=self.settings.fsync,
-            header=self._header,
-            announce=self._announce,
-            resumes=resumes,
-        )
-
-    def _drop_segments(self) -> None:
+    def _leave_segments(self) -> None:
         self.sync()
-        segments, self._segments = self._segments, None
-        if segments is not None:
-            self._last_path = segments.path
-            segments.close()
-            self._bytes_before += segments.bytes_written
-            self._opened_before += segments.opened
+        self._stream.leave()
 
     def _announce(self, name: SegmentName) -> None:
         if self._session is not None:
@@ -415,9 +354,9 @@ class SessionFiles:
             return b""
         return fit(header_line(name.session, name.part, self.settings.context), self.settings.max_record_bytes)
 
-    def _note_success(self, segments: SegmentWriter) -> None:
+    def _note_success(self) -> None:
         self.outage.over()
-        opened = self._opened_before + segments.opened
+        opened = self._stream.opened
         if opened != self._swept_after and not self.closing:
             self._swept_after = opened
             self.maintenance.ask_sweep()

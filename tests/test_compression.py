@@ -884,7 +884,7 @@ def test_sessions_that_come_and_go_under_one_name(make: Make, home: Path, monkey
         handler.handle(record(str(number)))
         handler.handle(record("x" * 300))
         handler.close()
-        handler._files.lineage = None
+        handler._files.start_anew()
     done.set()
     for other in others:
         other.join(PATIENCE)

@@ -233,7 +233,7 @@ def test_a_closed_session_resumes_by_its_name(make: Make, logs: Path) -> None:
         handler = RotatingSessionJsonlHandler(logs, session_id="s", context={"service": "web"})
         handler.handle(record(str(number)))
         handler.close()
-        handler._files.lineage = None
+        handler._files.start_anew()
     assert [entry.get("seq") for entry in lines_of(segment(logs))] == [None, 0, 1, 2]
     assert len(segments_of(logs)) == 1
 
