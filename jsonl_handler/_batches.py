@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from jsonl_handler._arena import Cursor, Marks
 from jsonl_handler._buffer import RecordBuffer
-from jsonl_handler._journal import FRONT_BYTES
+from jsonl_handler._journal_layout import FRONT_BYTES
 from jsonl_handler._lineage import Lineage
 from jsonl_handler._losses import Loss
 from jsonl_handler._own_lines import about_loss

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from jsonl_handler._arena import NO_LIMIT, Arena
 from jsonl_handler._dates import date_of
-from jsonl_handler._journal import CorruptError, Journal
+from jsonl_handler._journal import Journal
+from jsonl_handler._journal_layout import CorruptError
 from jsonl_handler._names import SegmentName
 from jsonl_handler._session_file import Facts
 

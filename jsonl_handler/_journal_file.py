@@ -21,7 +21,8 @@ from typing import Any
 
 from jsonl_handler import _lockfile
 from jsonl_handler._clock import now
-from jsonl_handler._journal import MOST_OWNER, CorruptError, Journal, read_preamble, size_of
+from jsonl_handler._journal import Journal
+from jsonl_handler._journal_layout import MOST_OWNER, PREAMBLE_BYTES, CorruptError, read_preamble, size_of
 from jsonl_handler._mounts import kind_of
 
 PLACE = Path("/dev/shm")
@@ -168,7 +169,7 @@ class FoundFile:
             at += len(content)
         self.journal = Journal.parse(memory, functools.partial(_write, self._descriptor))
         if self.journal is not None:
-            self.session_file = Path(read_preamble(memory[:1024])[1])
+            self.session_file = Path(read_preamble(memory[:PREAMBLE_BYTES])[1])
 
 
 def find(name: str, owner: int) -> FoundFile | None:
@@ -208,7 +209,7 @@ def remove_orphans(is_named: Callable[[Path, str], bool], stop: Callable[[], boo
                 continue
             try:
                 if _lockfile.try_lock(descriptor):
-                    _, owner = read_preamble(os.pread(descriptor, 1024, 0))
+                    _, owner = read_preamble(os.pread(descriptor, PREAMBLE_BYTES, 0))
                     # Of a path that was cut nobody knows where it leads.
                     if len(os.fsencode(owner)) < MOST_OWNER and not is_named(Path(owner), name):
                         remove(name)

@@ -16,9 +16,10 @@ from pathlib import Path
 
 from jsonl_handler import _journal_file, _lockfile
 from jsonl_handler._arena import Arena, Cursor
-from jsonl_handler._journal import FRONT_BYTES, CorruptError, Journal
+from jsonl_handler._journal import Journal
 from jsonl_handler._journal_check import check
 from jsonl_handler._journal_file import FoundFile
+from jsonl_handler._journal_layout import FRONT_BYTES, CorruptError
 from jsonl_handler._names import SegmentName
 from jsonl_handler._own_lines import about_loss, about_torn, own_line
 from jsonl_handler._segment_file import SegmentFile, complete

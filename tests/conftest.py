@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from jsonl_handler import Configuration, JsonlHandler
-from jsonl_handler._journal import CorruptError, read_preamble
+from jsonl_handler._journal_layout import CorruptError, read_preamble
 
 PATIENCE = 30.0
 """Seconds after which a test gives up waiting; no test should ever need them."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from conftest import PATIENCE
 
-from jsonl_handler import _journal
+from jsonl_handler import _journal_layout
 
 SHM = Path("/dev/shm")
 
@@ -135,22 +135,22 @@ NAMES = (
 def rewritten(journal: bytes, generation: int | None = None, **changes: Any) -> bytes:
     """A journal whose header says something else, under a valid checksum; `target`, `dates` are the texts behind it."""
     slots = []
-    for at in _journal._SLOTS:
-        number, _, length = _journal._HEAD.unpack_from(journal, at)
-        slots.append((number, at, journal[at + _journal._HEAD.size :][:length]))
+    for at in _journal_layout.SLOTS:
+        number, _, length = _journal_layout.HEAD.unpack_from(journal, at)
+        slots.append((number, at, journal[at + _journal_layout.HEAD.size :][:length]))
     number, at, body = max(slots)
-    fields = dict(zip(NAMES, _journal._FIXED.unpack_from(body), strict=True))
-    rest = body[_journal._FIXED.size :]
+    fields = dict(zip(NAMES, _journal_layout.FIXED.unpack_from(body), strict=True))
+    rest = body[_journal_layout.FIXED.size :]
     marks = rest[fields["target_bytes"] + fields["reason_bytes"] :]
     target = changes.pop("target", rest[: fields["target_bytes"]])
     dates = changes.pop("dates", None)
     if dates is not None:
-        marks = b"".join(_journal._MARK.pack(*mark) for mark in dates)
+        marks = b"".join(_journal_layout.MARK.pack(*mark) for mark in dates)
         fields["marks0"], fields["marks1"] = len(dates), 0
     fields.update(target_bytes=len(target), reason_bytes=0)
     fields.update(changes)
-    body = _journal._FIXED.pack(*fields.values()) + target + marks
+    body = _journal_layout.FIXED.pack(*fields.values()) + target + marks
     number = number + 2 if generation is None else generation
-    slot = _journal._HEAD.pack(number, binascii.crc32(body, number & 0xFFFFFFFF), len(body)) + body
-    at = _journal._SLOTS[number & 1]
+    slot = _journal_layout.HEAD.pack(number, binascii.crc32(body, number & 0xFFFFFFFF), len(body)) + body
+    at = _journal_layout.SLOTS[number & 1]
     return journal[:at] + slot + journal[at + len(slot) :]

@@ -18,7 +18,8 @@ import pytest
 from conftest import lines_of, rounds
 
 from jsonl_handler import RecordBuffer, Settings, recover
-from jsonl_handler._journal import Journal, size_of
+from jsonl_handler._journal import Journal
+from jsonl_handler._journal_layout import size_of
 from jsonl_handler._losses import Loss
 
 pytestmark = pytest.mark.untraced

@@ -19,9 +19,10 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from jsonl_handler import _journal, _journal_file, _lockfile
+from jsonl_handler import _journal_file, _journal_layout, _lockfile
 from jsonl_handler._arena import MOST_MARKS
-from jsonl_handler._journal import CorruptError, Journal, size_of
+from jsonl_handler._journal import Journal
+from jsonl_handler._journal_layout import CorruptError, size_of
 from jsonl_handler._losses import Loss, Losses
 
 ARENA = 4096
@@ -156,15 +157,15 @@ def test_a_generation_that_nobody_reaches_is_none(generation: int) -> None:
     memory = blank()
     journal = begun(memory)
     journal.arenas[0].begin(0)
-    at = _journal._SLOTS[1]
-    number, _, length = _journal._HEAD.unpack_from(memory, at)
+    at = _journal_layout.SLOTS[1]
+    number, _, length = _journal_layout.HEAD.unpack_from(memory, at)
     assert number == 1
-    body = memory[at + _journal._HEAD.size :][:length]
-    slot = _journal._HEAD.pack(generation, binascii.crc32(body, generation & 0xFFFFFFFF), length) + body
-    there = _journal._SLOTS[generation & 1]
+    body = memory[at + _journal_layout.HEAD.size :][:length]
+    slot = _journal_layout.HEAD.pack(generation, binascii.crc32(body, generation & 0xFFFFFFFF), length) + body
+    there = _journal_layout.SLOTS[generation & 1]
     memory[there : there + len(slot)] = slot
     if there == at:
-        memory[_journal._SLOTS[0] : _journal._SLOTS[0] + 1] = b"x"
+        memory[_journal_layout.SLOTS[0] : _journal_layout.SLOTS[0] + 1] = b"x"
         with pytest.raises(CorruptError):
             Journal.parse(memory)
     else:
@@ -179,7 +180,7 @@ def test_a_generation_that_nobody_reaches_is_none(generation: int) -> None:
 def test_what_is_no_journal_is_told_by_its_beginning(content: bytes) -> None:
     """A beginning that this package has not written is an error of ours, whatever it is."""
     with pytest.raises(CorruptError):
-        _journal.read_preamble(content)
+        _journal_layout.read_preamble(content)
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ from jsonl_handler import (
 )
 from jsonl_handler import pair as pair_room
 from jsonl_handler._doorbell import Writer
-from jsonl_handler._journal import size_of
+from jsonl_handler._journal_layout import size_of
 from jsonl_handler.settings import KEYS, RULES
 
 Make = Callable[..., JsonlHandler]

@@ -16,7 +16,8 @@ from conftest import PATIENCE, Notices, journals_of, lines_of, messages_of, reco
 from crashed import Crashed, crash, facts_of, journal_of, say, session_files
 
 from jsonl_handler import JsonlHandler, RotatingSessionJsonlHandler, _recovery, _retention, recover
-from jsonl_handler._journal import Journal, size_of
+from jsonl_handler._journal import Journal
+from jsonl_handler._journal_layout import size_of
 from jsonl_handler._session_file import SessionFile
 
 Make = Callable[..., JsonlHandler]

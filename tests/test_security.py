@@ -17,15 +17,15 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from jsonl_handler import JsonlHandler, _journal, _journal_file, recover
+from jsonl_handler import JsonlHandler, _journal_file, _journal_layout, recover
 from jsonl_handler._arena import NO_LIMIT
-from jsonl_handler._journal import FRONT_BYTES
+from jsonl_handler._journal_layout import FRONT_BYTES
 
 Make = Callable[..., JsonlHandler]
 
 root = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root to give files away")
 
-FRONT, ARENAS = _journal._FRONT, _journal._ARENAS
+FRONT, ARENAS = _journal_layout.FRONT, _journal_layout.ARENAS
 ARENA = 1 << 15
 
 
@@ -76,10 +76,10 @@ def assert_refused(planted: Crashed, logs: Path, notices: Notices, make: Make) -
 
 def fields_of(journal: bytes) -> dict[str, Any]:
     found = []
-    for at in _journal._SLOTS:
-        number, _, length = _journal._HEAD.unpack_from(journal, at)
-        found.append((number, journal[at + _journal._HEAD.size :][:length]))
-    return dict(zip(NAMES, _journal._FIXED.unpack_from(max(found)[1]), strict=True))
+    for at in _journal_layout.SLOTS:
+        number, _, length = _journal_layout.HEAD.unpack_from(journal, at)
+        found.append((number, journal[at + _journal_layout.HEAD.size :][:length]))
+    return dict(zip(NAMES, _journal_layout.FIXED.unpack_from(max(found)[1]), strict=True))
 
 
 def in_use(journal: bytes) -> int:
@@ -239,7 +239,7 @@ def _a_folder(path: Path, journal: Path) -> None:
 def _with_holes(path: Path, journal: Path) -> None:
     with open(journal, "r+b") as file:
         file.write(struct.pack("<8sQ", b"jsonl\x00j1", 1 << 35))
-    os.truncate(journal, _journal.size_of(1 << 35))
+    os.truncate(journal, _journal_layout.size_of(1 << 35))
 
 
 @tmpfs
