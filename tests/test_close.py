@@ -397,7 +397,7 @@ def test_close_is_bounded_where_only_the_session_has_to_be_ended(
         unlink(path, **options)
 
     monkeypatch.setattr(os, "unlink", stuck)
-    monkeypatch.setattr("jsonl_handler.handler._MOMENT", 0.1)
+    monkeypatch.setattr("jsonl_handler._opening._MOMENT", 0.1)
     handler = make(close_timeout=0.1)
     handler.handle(record("before"))
     assert handler.flush(PATIENCE)
