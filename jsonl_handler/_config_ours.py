@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from jsonl_handler._place import absolute_directory, check_prefix
 from jsonl_handler._rules import shown
-from jsonl_handler._session_files import absolute_directory
 from jsonl_handler.errors import ConfigError
 from jsonl_handler.files import RotatingSessionJsonlHandler, check_keys
 from jsonl_handler.handler import JsonlHandler
-from jsonl_handler.settings import Problem, Settings, check_prefix
+from jsonl_handler.settings import Problem, Settings
 
 Kind = type[JsonlHandler] | type[RotatingSessionJsonlHandler]
 

@@ -11,8 +11,8 @@ from jsonl_handler._config_apply import findings
 from jsonl_handler._config_build import Builder
 from jsonl_handler._config_ours import kind_of, review
 from jsonl_handler._config_plan import loggers_in
+from jsonl_handler._place import absolute_directory
 from jsonl_handler._rules import shown
-from jsonl_handler._session_files import absolute_directory
 from jsonl_handler.errors import ConfigError
 from jsonl_handler.settings import KEYS, Settings
 

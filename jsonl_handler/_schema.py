@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import fields
 from typing import Any
 
+from jsonl_handler._place import PREFIX
 from jsonl_handler._rules import Kind, Rule
-from jsonl_handler.settings import PREFIX, Settings
+from jsonl_handler.settings import Settings
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _CLASS = "jsonl_handler.JsonlHandler"

@@ -6,7 +6,6 @@ What a rule checks is in `_rules`, what an unknown key is told in `_aliases`; re
 from __future__ import annotations
 
 import logging
-import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -15,9 +14,6 @@ from typing import Any, Literal, Self
 from jsonl_handler._aliases import advice
 from jsonl_handler._rules import MAX_INTEGER, Broken, Kind, Rule, check, shown
 from jsonl_handler.errors import ConfigError
-
-PREFIX = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", re.ASCII)
-"""What the names of files may begin with."""
 
 _KIB = 1024
 _MIB = 1024 * _KIB
@@ -186,14 +182,6 @@ _KEYS: dict[str, tuple[Any, Rule]] = {
 }
 RULES: dict[str, Rule] = {key: rule for key, (_, rule) in _KEYS.items()}
 KEYS: tuple[str, ...] = tuple(RULES)
-
-
-def check_prefix(prefix: object) -> str:
-    """*prefix*, if files may begin with it; raises `ConfigError` otherwise."""
-    if isinstance(prefix, str) and PREFIX.fullmatch(prefix):
-        return str.__str__(prefix)
-    rule = "must be 1 to 64 of the characters A-Z a-z 0-9 . _ - and not begin with a dot"
-    raise ConfigError(None, "prefix", f"{rule}, got {shown(prefix)}")
 
 
 def without_memory(

@@ -25,7 +25,8 @@ import jsonl_handler
 from jsonl_handler import ConfigError, Settings, json_schema
 from jsonl_handler._aliases import ARGUMENTS
 from jsonl_handler._codec import is_available
-from jsonl_handler.settings import KEYS, RULES, check_prefix
+from jsonl_handler._place import check_prefix
+from jsonl_handler.settings import KEYS, RULES
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/**/*.md")])

@@ -17,9 +17,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from jsonl_handler._aliases import _ALIASES, _HINTS, ARGUMENTS
+from jsonl_handler._place import check_prefix
 from jsonl_handler._settings_docs import settings_table
 from jsonl_handler.errors import ConfigError
-from jsonl_handler.settings import KEYS, RULES, Problem, Settings, check_prefix
+from jsonl_handler.settings import KEYS, RULES, Problem, Settings
 
 REFERENCE = Path(__file__).parent.parent / "docs" / "reference.md"
 
