@@ -1,6 +1,6 @@
 """What lies in a buffer: two arenas of lines, their dates, and what had to be dropped.
 
-It is not thread-safe and waits for nobody: `_buffer` sees to both.
+It is not thread-safe and waits for nobody: `_admission` and `_handover` see to both.
 """
 
 from __future__ import annotations
