@@ -13,7 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 from jsonl_handler._doorbell import NEVER, Doorbell
-from jsonl_handler._stock import Stock
+from jsonl_handler._journal import Journal
+from jsonl_handler._stock import Batch, Stock
 from jsonl_handler._truncation import fit
 from jsonl_handler._waiting import Waiting
 from jsonl_handler.settings import Settings
@@ -210,6 +211,19 @@ class Admission(Stock):
             # The file of the old date gets its last lines now.
             self._bell.ring(True)
         return turned
+
+    def _move(self, journal: Journal) -> bool:
+        # Where Ctrl-C comes between, each append takes the lock until the next change.
+        self._quick = -1
+        moved = super()._move(journal)
+        self._set_soft()
+        return moved
+
+    def _swap(self) -> Batch | None:
+        self._quick = -1
+        batch = super()._swap()
+        self._set_soft()
+        return batch
 
     def _set_soft(self) -> None:
         super()._set_soft()

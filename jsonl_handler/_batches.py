@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from jsonl_handler._arena import Cursor, Marks
 from jsonl_handler._buffer import RecordBuffer
+from jsonl_handler._held import owns, within
 from jsonl_handler._journal_layout import FRONT_BYTES
 from jsonl_handler._lineage import Lineage
 from jsonl_handler._losses import Loss
@@ -52,7 +53,7 @@ class Batches:
         self.on_settled: Callable[[], None] | None = None
         self._buffer = buffer
         self._file_side = file_side
-        self._consuming = threading.Lock()
+        self._consuming = threading.RLock()
         self._work: _Work | None = None
 
     @property
@@ -77,33 +78,32 @@ class Batches:
         *patience* is how many seconds to wait for another thread that does the same; None is no limit.
         """
         while self._buffer.waiting:
-            # Whoever holds it goes on until nothing is left, or is this very thread, further up its stack.
-            if not self._consuming.acquire(timeout=-1 if patience is None else patience):
+            if owns(self._consuming):
+                # Further up the stack of this very thread.
                 return False
-            try:
-                if not self._advance():
-                    return False
-            finally:
-                self._consuming.release()
+            # Another one goes on until nothing is left.
+            if not within(self._consuming, -1 if patience is None else patience, self._advance):
+                return False
         return True
 
     def take_lines(self) -> list[bytes]:
         """What waits, as lines; it counts as written, since whoever takes it keeps it."""
         lines: list[bytes] = []
-        while self._consuming.acquire(blocking=False):
-            try:
-                batch = self._buffer.take()
-                if batch is None:
-                    break
-                arena = batch.arena
-                if batch.loss is not None:
-                    lines.append(self._line_about(batch.loss))
-                    self._tell(batch.loss)
-                lines += bytes(arena.memory[arena.head : arena.tail]).splitlines(keepends=True)
-                self._buffer.done(batch)
-            finally:
-                self._consuming.release()
+        while not owns(self._consuming) and within(self._consuming, 0, lambda: self._take(lines)):
+            continue
         return lines
+
+    def _take(self, lines: list[bytes]) -> bool:
+        batch = self._buffer.take()
+        if batch is None:
+            return False
+        arena = batch.arena
+        if batch.loss is not None:
+            lines.append(self._line_about(batch.loss))
+            self._tell(batch.loss)
+        lines += bytes(arena.memory[arena.head : arena.tail]).splitlines(keepends=True)
+        self._buffer.done(batch)
+        return True
 
     def tell_failure(self, error: Exception) -> None:
         self._file_side.voice.tell("writer", f"the writer failed and tries again: {error!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from pathlib import Path
@@ -144,6 +145,14 @@ class ClaimedSession:
                     self._tell_name(self._succession.asked, "could not be claimed")
 
     def _claim(self) -> None:
+        try:
+            self._claim_whole()
+        except BaseException:
+            # Ctrl-C, or a disk in trouble: half a session is none, and the next attempt begins anew.
+            self._give_back()
+            raise
+
+    def _claim_whole(self) -> None:
         resumed = self.lineage
         wanted = resumed.session_id if resumed else self._succession.asked
         name = wanted or _session.random_id()
@@ -151,7 +160,9 @@ class ClaimedSession:
         why = ""
         for _ in range(_MOST_CLAIMS):
             try:
-                self._session = _session.claim(self.directory, self.prefix, name, self.upkeep.rescue, journal=journal)
+                session = _session.claim(
+                    self.directory, self.prefix, name, self.upkeep.rescue, journal=journal, keep=self._keep
+                )
                 break
             except _session.TakenError as taken:
                 why = why or taken.why
@@ -163,15 +174,31 @@ class ClaimedSession:
             self._leave_segments()
             segments = self._stream.begin(name, self.settings, resumes=name == wanted)
         elif (current := segments.path) is not None:
-            self._session.note_segment(current.name)
+            session.note_segment(current.name)
         if resumed is None:
             self._succession.begin(name, segments.last_seq(self.seq_names) + 1)
         else:
             resumed.session_id = name
         if self._safekeeping is not None:
-            self._safekeeping.begin(self._session)
+            self._safekeeping.begin(session)
         if wanted is not None and name != wanted:
             self._tell_name(wanted, why)
+
+    def _keep(self, session: SessionFile) -> None:
+        self._session = session
+
+    def _give_back(self) -> None:
+        session = self._session
+        if session is not None:
+            try:
+                if self._safekeeping is not None:
+                    self._safekeeping.let_go()
+            finally:
+                try:
+                    with contextlib.suppress(OSError):
+                        session.release()
+                finally:
+                    self._session = None
 
     def _tell_name(self, wanted: str, why: str) -> None:
         fresh = self._succession.session_id
@@ -185,13 +212,15 @@ class ClaimedSession:
         self.upkeep.sweep_a_little()
         keeper = self._safekeeping
         try:
-            if keeper is not None:
-                keeper.let_go()
             try:
-                session.release()
-            finally:
                 if keeper is not None:
-                    keeper.end()
+                    keeper.let_go()
+            finally:
+                try:
+                    session.release()
+                finally:
+                    if keeper is not None:
+                        keeper.end()
         except OSError as error:
             self.voice.tell("disk", f"{session.path} could not be removed: {error}")
         finally:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from jsonl_handler._admission import Admission
 from jsonl_handler._doorbell import NEVER, Writer
+from jsonl_handler._held import within
 from jsonl_handler._journal import Journal
 from jsonl_handler._losses import Loss
 from jsonl_handler._stock import Batch
@@ -46,11 +47,7 @@ class Handover(Admission):
 
     def hurry_within(self, timeout: float) -> None:
         """The same, unless the lock can't be had for *timeout* seconds."""
-        if self._lock.acquire(timeout=timeout):
-            try:
-                self.hurry()
-            finally:
-                self._lock.release()
+        within(self._lock, timeout, self.hurry)
 
     def wait(self, timeout: float | None) -> bool:
         """Rest until a write is due; False when *timeout* seconds passed first. None: until something comes."""

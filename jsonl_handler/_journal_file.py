@@ -47,10 +47,11 @@ class JournalFile:
         self.name = name
         self.journal = journal
         self._descriptor = descriptor
+        self._removed = False
 
     def is_linked(self) -> bool:
         """False once somebody has removed the file."""
-        return os.fstat(self._descriptor).st_nlink > 0
+        return not self._removed and os.fstat(self._descriptor).st_nlink > 0
 
     def touch(self) -> None:
         """Show those who can't see our session file, as in another container, that this is no old one."""
@@ -59,9 +60,14 @@ class JournalFile:
             os.utime(PLACE / self.name)
 
     def remove(self) -> None:
-        """Give the file up; its memory stays as long as it is mapped."""
-        remove(self.name)
-        _lockfile.close(self._descriptor)
+        """Give the file up, once; its memory stays as long as it is mapped."""
+        if self._removed:
+            return
+        try:
+            remove(self.name)
+        finally:
+            self._removed = True
+            _lockfile.close(self._descriptor)
 
 
 def new_name() -> str:
@@ -79,17 +85,22 @@ def create(name: str, arena_bytes: int, owner: Path) -> JournalFile:
     path = PLACE / name
     size = size_of(arena_bytes)
     _check_room(size)
-    descriptor = _lockfile.open_safely(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+    descriptor = -1
     try:
+        descriptor = _lockfile.open_safely(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         _lockfile.try_lock(descriptor)
         # Before it is mapped: a store for which there is no room would be a SIGBUS.
         os.posix_fallocate(descriptor, 0, size)
         # Opened again: a child that is forked keeps the map's descriptor, and would keep the lock with it.
         memory = _map(path, size)
         return JournalFile(name, Journal.begin(memory, arena_bytes, str(owner)), descriptor)
+    except FileExistsError:
+        raise
     except BaseException:
-        remove(name)
-        _lockfile.close(descriptor)
+        try:
+            remove(name)
+        finally:
+            _lockfile.close(descriptor)
         raise
 
 

@@ -31,7 +31,8 @@ class Lineage:
 
 _MOST_KEPT = 64
 _closed: dict[tuple[str, str], list[Lineage]] = {}
-_lock = threading.Lock()
+# Re-entrant: a signal handler that logs may have interrupted who holds it.
+_lock = threading.RLock()
 
 
 def leave(key: tuple[str, str], lineage: Lineage) -> None:
@@ -50,13 +51,10 @@ def inherit(key: tuple[str, str], asked: str | None, heir: Any) -> Lineage | Non
     goes first: dictConfig closes in the reverse of the order in which it builds.
     """
     with _lock:
-        left = _closed.get(key, [])
-        for lineage in reversed(left):
-            if asked is None or asked in (lineage.asked, lineage.session_id):
-                left.remove(lineage)
-                if not left:
-                    del _closed[key]
-                lineage.owner = weakref.ref(heir)
+        owner = weakref.ref(heir)
+        for lineage in _closed.get(key, [])[::-1]:
+            if (asked is None or asked in (lineage.asked, lineage.session_id)) and _take(key, lineage):
+                lineage.owner = owner
                 return lineage
         return None
 
@@ -64,14 +62,22 @@ def inherit(key: tuple[str, str], asked: str | None, heir: Any) -> Lineage | Non
 def bequeath(key: tuple[str, str], lineage: Lineage, heir: weakref.ref[Any]) -> bool:
     """Let *heir* have this very session of a handler that has closed; False when another one was faster."""
     with _lock:
-        left = _closed.get(key, [])
-        if lineage not in left:
+        if not _take(key, lineage):
             return False
-        left.remove(lineage)
-        if not left:
-            del _closed[key]
         lineage.owner = heir
         return True
+
+
+def _take(key: tuple[str, str], lineage: Lineage) -> bool:
+    """Take a session that was left; False when an interrupt of this very thread was faster."""
+    left = _closed.get(key, [])
+    try:
+        left.remove(lineage)
+    except ValueError:
+        return False
+    if not left:
+        _closed.pop(key, None)
+    return True
 
 
 def is_lost(lineage: Lineage, handler: weakref.ref[Any]) -> bool:
@@ -95,5 +101,5 @@ def hold(lineage: Lineage, handler: weakref.ref[Any]) -> Any | None:
 def forget_all() -> None:
     """In a forked child: its parent's sessions are not its own, and another thread may have held the lock."""
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     _closed.clear()

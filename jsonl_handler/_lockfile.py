@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from jsonl_handler._mounts import content_of, kind_of
@@ -57,35 +57,39 @@ def open_safely(path: Path, flags: int, mode: int = 0o600) -> int:
 
     In a program that was started with one of them closed, whatever writes to its stderr would write to our file.
     """
-    with _passing_by(os.fspath(path)) as name:
-        descriptor = os.open(name, flags | SAFE, mode)
-        low = []
-        while descriptor <= _STDERR:
-            low.append(descriptor)
-            descriptor = os.dup(descriptor)
-        for number in low:
-            os.close(number)
+    name, key = os.fspath(path), object()
+    _passing[key] = name
+    numbers: list[int] = []
+    try:
+        # Put into the list before Ctrl-C can come: what is only returned would be lost then.
+        numbers.extend(map(os.open, (name,), (flags | SAFE,), (mode,)))
+        while numbers[-1] <= _STDERR:
+            numbers.extend(map(os.dup, numbers[-1:]))
+        descriptor = numbers[-1]
         _open[descriptor] = name
+        del numbers[-1]
+    finally:
+        for number in numbers:
+            os.close(number)
+        # No call: Ctrl-C here would lose the descriptor. A child that was forked meanwhile has none.
+        if key in _passing:
+            del _passing[key]  # noqa: RUF051
     return descriptor
 
 
 def close(descriptor: int) -> None:
     """Close what `open_safely` opened."""
+    key = object()
     name = _open.get(descriptor)
     if name is None:
         # A forked child has closed what its parent had open, and the number may be another file's by now.
         return
-    with _passing_by(name):
-        _open.pop(descriptor, None)
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _passing_by(name: str) -> Iterator[str]:
-    key = object()
     _passing[key] = name
     try:
-        yield name
+        # No call between these: Ctrl-C would leave it open for ever.
+        if descriptor in _open:
+            del _open[descriptor]
+            os.close(descriptor)
     finally:
         _passing.pop(key, None)
 
@@ -137,9 +141,12 @@ def open_existing(path: Path) -> int | None:
         descriptor = open_safely(path, os.O_RDWR | getattr(os, "O_NONBLOCK", 0))
     except FileNotFoundError:
         return None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(f"{path} is not a regular file")
+    except BaseException:
         close(descriptor)
-        raise OSError(f"{path} is not a regular file")
+        raise
     return descriptor
 
 

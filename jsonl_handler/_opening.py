@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from jsonl_handler._at_exit import close_at_exit
 from jsonl_handler._buffer import RecordBuffer
 from jsonl_handler._door import Door
+from jsonl_handler._held import owns, within
 from jsonl_handler._lineage import Lineage, SupersededError
 from jsonl_handler._logging_lock import nobody_collects
 from jsonl_handler._session_handler import SessionHandler
@@ -34,7 +35,7 @@ class OpeningHandler(SessionHandler):
         self._opening = threading.RLock()
         self._early: deque[logging.LogRecord] = deque()
         self._enabled = files.settings.enabled
-        self._closed_once = self._abandoned = False
+        self._closed_once = self._abandoned = self._close_asked = False
         self._missed = 0
         self._stuck_at = -1
         files.maintenance.loss = buffer.untold
@@ -68,16 +69,14 @@ class OpeningHandler(SessionHandler):
     def yield_session(self) -> None:
         """Write what waits and give the session up, to the handler that goes on with it or for good."""
         self._count_missed()
-        if not self._opening.acquire(timeout=self._patience(None)):
+        if owns(self._opening):
+            # A signal handler closes while this very thread opens or closes, which is done first.
+            self._close_asked = True
+            return
+        if not within(self._opening, self._patience(None), self._yield_once):
             # Another thread opens the session, on a disk that does not answer.
             self._files.give_up("the session could not be opened within close_timeout")
             return
-        try:
-            if not self._files.is_superseded:
-                with nobody_collects():
-                    self._yield_own_session()
-        finally:
-            self._opening.release()
         # Not under our lock: the heir may be opening the session, and then asks us for it.
         self._pass_on()
         self._take_early()
@@ -98,7 +97,7 @@ class OpeningHandler(SessionHandler):
 
     def _open(self, record: logging.LogRecord) -> Lineage | None:
         """The session for a first record; None when the record has been seen to."""
-        if self._opening._is_owned():  # type: ignore[attr-defined]
+        if owns(self._opening):
             # A signal handler or a `__del__` logs while this very thread opens or closes.
             if len(self._early) >= self.settings.buffer_limit:
                 self._buffer.lose("too many records in an interrupt")
@@ -122,6 +121,7 @@ class OpeningHandler(SessionHandler):
         None when this handler is closed and another one has taken the session over.
         """
         with self._opening:
+            self._close_asked = False
             try:
                 lineage = self._files.open()
             except SupersededError:
@@ -131,6 +131,9 @@ class OpeningHandler(SessionHandler):
             close_at_exit(self, reopened=self._closed_once)
             self._door.lineage = lineage
         self._take_early()
+        if self._close_asked:
+            # By a signal handler of this very thread, meanwhile. Who has a record opens it once more.
+            self.yield_session()
         return lineage
 
     def _take_early(self) -> None:
@@ -144,7 +147,7 @@ class OpeningHandler(SessionHandler):
 
     def _attend(self) -> None:
         """A line lies in the buffer and no writer is there: the handler was closing, or no thread can be started."""
-        if self._opening._is_owned():  # type: ignore[attr-defined]
+        if owns(self._opening):
             return
         if self._ready() is None:
             self._listener.hand_to(self._heir().adopt)
@@ -167,6 +170,13 @@ class OpeningHandler(SessionHandler):
         return self
 
     # Closing.
+
+    def _yield_once(self) -> bool:
+        if not self._files.is_superseded:
+            with nobody_collects():
+                self._yield_own_session()
+        self._close_asked = False
+        return True
 
     def _yield_own_session(self) -> None:
         self._files.closing = True

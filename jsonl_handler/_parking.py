@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from jsonl_handler._clock import monotonic
+from jsonl_handler._held import owns, within
 from jsonl_handler._status import Voice
 
 PATIENCE = 0.05
@@ -56,34 +57,35 @@ def before_fork() -> None:
     patience = _Patience()
     # Owned: a signal handler or a `__del__` forks while this very thread parks. It is spared, and so
     # is one whose lock the parking thread waits for.
-    if _guard._is_owned() or not _guard.acquire(timeout=PATIENCE):  # type: ignore[attr-defined]
+    if owns(_guard):
         return
-    try:
-        _tickets.append(get_ident())
-        all_of_them = _all()
-        for one in all_of_them:
-            _try(one, lambda one=one: one.park(patience.left()))  # type: ignore[misc]
-    finally:
-        _guard.release()
-    for one in all_of_them:
+    for one in within(_guard, PATIENCE, lambda: _park(patience)) or []:
         _try(one, lambda one=one: patience.spend(one.wait_parked))  # type: ignore[misc]
+
+
+def _park(patience: _Patience) -> list[Parkable]:
+    _tickets.append(get_ident())
+    all_of_them = _all()
+    for one in all_of_them:
+        _try(one, lambda one=one: one.park(patience.left()))  # type: ignore[misc]
+    return all_of_them
 
 
 def after_fork() -> None:
     """In the parent: unpark them, unless another thread is about to fork too."""
     me = get_ident()
-    if _guard._is_owned() or me not in _tickets:  # type: ignore[attr-defined]
+    if owns(_guard) or me not in _tickets:
         return
     _tickets.remove(me)
     # Who holds the guard for long unparks them himself, and waits for a lock that this thread holds.
-    if _tickets or not _guard.acquire(timeout=_LONG):
-        return
-    try:
-        if not _tickets:
-            # Maintenance last: whether it begins depends on who else has.
-            _unpark(sorted(_all(), key=lambda one: one.begins_last))
-    finally:
-        _guard.release()
+    if not _tickets:
+        within(_guard, _LONG, _unpark_all)
+
+
+def _unpark_all() -> None:
+    if not _tickets:
+        # Maintenance last: whether it begins depends on who else has.
+        _unpark(sorted(_all(), key=lambda one: one.begins_last))
 
 
 def forget_all() -> None:

@@ -93,13 +93,14 @@ class Safekeeping:
 
     def end(self) -> None:
         """The session has ended cleanly: nothing waits, and its file is gone."""
-        file, self._file = self._file, None
+        file = self._file
         self._named = False
         if file is not None:
             file.remove()
             if self._buffer.journal is file.journal:
                 # Who still refers to a closed handler must not keep its memory of the tmpfs.
                 self._move_out()
+        self._file = None
 
     def _leave(self, session: SessionFile) -> None:
         """Go on in memory that ends with the process, once all is written that was accepted when it was to be safe."""
@@ -129,22 +130,30 @@ class Safekeeping:
         made: JournalFile | None = None
         try:
             name = _journal_file.new_name()
-            session.note(next_journal=name)
+            session.note(journal=self.name if self._named else session.facts.journal, next_journal=name)
             made = _journal_file.create(name, size, session.path)
-            if self._buffer.move(made.journal):
-                before, self._file, made = self._file, made, None
-                session.note(journal=name, next_journal="")
-                self._named = True
-                if before is not None:
-                    before.remove()
+            self._buffer.move(made.journal)
         except (OSError, ValueError) as error:
             self._refused = size
             self._tell(error)
         finally:
             if made is not None:
-                made.remove()
-                with contextlib.suppress(OSError):
-                    session.note(next_journal="")
+                self._settle(session, made)
+
+    def _settle(self, session: SessionFile, made: JournalFile) -> None:
+        """Have the session file name the journal that the buffer is in: the one that was *made*, or the old one."""
+        # It is asked: where Ctrl-C has come between, nobody was told whether it had moved.
+        if self._buffer.journal is made.journal:
+            before, self._file, self._named = self._file, made, True
+            with contextlib.suppress(OSError):
+                # If the disk refuses, it still is named as the next one.
+                session.note(journal=made.name, next_journal="")
+            if before is not None:
+                before.remove()
+        else:
+            made.remove()
+            with contextlib.suppress(OSError):
+                session.note(next_journal="")
 
     def _tell(self, error: Exception) -> None:
         reason = getattr(error, "strerror", None) or error

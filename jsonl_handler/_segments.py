@@ -170,10 +170,14 @@ class SegmentWriter:
 
     def close(self) -> None:
         """Close the current segment."""
-        if self._file is not None:
-            file, self._file = self._file, None
-            self._bytes_before += file.bytes_written
-            file.close()
+        file = self._file
+        if file is not None:
+            try:
+                file.close()
+            finally:
+                # No call between these: Ctrl-C may have it closed again, but not counted twice.
+                self._bytes_before += file.bytes_written
+                self._file = None
 
     def _leave(self, cursor: Cursor) -> bool:
         """Close a segment that is full or of another date; False when it had vanished with a part of this batch."""

@@ -19,7 +19,6 @@ from jsonl_handler._session_file import (
     is_live,
     path_of,
     read_facts,
-    write_facts,
 )
 
 _LINKLESS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK}
@@ -67,12 +66,19 @@ def random_id() -> str:
 
 
 def claim(
-    directory: Path, prefix: str, session_id: str, rescue: Rescue = _leave_alone, *, journal: str = ""
+    directory: Path,
+    prefix: str,
+    session_id: str,
+    rescue: Rescue = _leave_alone,
+    *,
+    journal: str = "",
+    keep: Callable[[SessionFile], None] = lambda session: None,
 ) -> SessionFile:
     """Take a name; TakenError when it can't be had, OSError when the directory does not allow it.
 
     *rescue* is asked to put back what a crashed session of that name has left. *journal* is
     the one that has our lines already: there must be no moment at which nobody would find it.
+    *keep* is given the session once it is claimed: what is only returned is lost if Ctrl-C comes just then.
 
     The session file is put in place whole (made under another name, locked, then linked), so
     that nobody ever sees it without its lock: made and locked in place, 52 double owners
@@ -82,22 +88,32 @@ def claim(
     final = path_of(directory, prefix, session_id)
     draft = folder / f".{prefix}-{session_id}-{os.urandom(4).hex()}.new"
     facts = Facts(prefix, session_id, journal=journal, boot=_lockfile.boot_id())
-    descriptor = _lockfile.open_safely(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+    descriptor, session = -1, None
     try:
-        _lockfile.try_lock(descriptor)
-        write_facts(descriptor, facts)
-        while not _link(draft, final):
-            _remove_crashed(final, rescue)
+        descriptor = _lockfile.open_safely(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        session = SessionFile(final, facts, descriptor)
+        _link_locked(session, draft, rescue)
+        keep(session)
     except BaseException as error:
-        _lockfile.close(descriptor)
-        if isinstance(error, OSError) and error.errno in _LINKLESS:
-            descriptor = _claim_without_link(final, facts, rescue)
+        if session is None:
+            _lockfile.close(descriptor)
         else:
+            with contextlib.suppress(OSError):
+                session.release()
+        if not isinstance(error, OSError) or error.errno not in _LINKLESS:
             raise
+        session = _claim_without_link(final, facts, rescue)
+        keep(session)
     finally:
         with contextlib.suppress(OSError):
             os.unlink(draft)
-    return SessionFile(final, facts, descriptor)
+    return session
+
+
+def _link_locked(session: SessionFile, draft: Path, rescue: Rescue) -> None:
+    session.begin()
+    while not _link(draft, session.path):
+        _remove_crashed(session.path, rescue)
 
 
 def _link(draft: Path, final: Path) -> bool:
@@ -108,7 +124,7 @@ def _link(draft: Path, final: Path) -> bool:
     return True
 
 
-def _claim_without_link(final: Path, facts: Facts, rescue: Rescue) -> int:
+def _claim_without_link(final: Path, facts: Facts, rescue: Rescue) -> SessionFile:
     """FAT and some network filesystems have no hard links: then whoever locks the new file first owns it."""
     with contextlib.suppress(FileNotFoundError):
         _remove_crashed(final, rescue)
@@ -119,8 +135,9 @@ def _claim_without_link(final: Path, facts: Facts, rescue: Rescue) -> int:
     if not (_lockfile.try_lock(descriptor) and _lockfile.is_linked(descriptor, final)):
         _lockfile.close(descriptor)
         raise TakenError(final, _LIVES)
-    write_facts(descriptor, facts)
-    return descriptor
+    session = SessionFile(final, facts, descriptor)
+    session.begin()
+    return session
 
 
 def _remove_crashed(final: Path, rescue: Rescue) -> None:

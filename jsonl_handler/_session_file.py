@@ -47,6 +47,12 @@ class SessionFile:
         self.path = path
         self.facts = facts
         self._descriptor = descriptor
+        self._released = False
+
+    def begin(self) -> None:
+        """Say what is said from the start, and hold the lock."""
+        _lockfile.try_lock(self._descriptor)
+        write_facts(self._descriptor, self.facts)
 
     def note_segment(self, name: str) -> None:
         """Say which segment is the current one, before it is made: a sweep must not delete it."""
@@ -69,7 +75,9 @@ class SessionFile:
             os.utime(self.path)
 
     def release(self) -> None:
-        """End the session cleanly."""
+        """End the session cleanly; once."""
+        if self._released:
+            return
         try:
             _lockfile.unlink_if_ours(self._descriptor, self.path)
         except OSError:
@@ -78,6 +86,7 @@ class SessionFile:
                 self.note(journal="", next_journal="")
             raise
         finally:
+            self._released = True
             _lockfile.close(self._descriptor)
 
 

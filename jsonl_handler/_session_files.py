@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from jsonl_handler._arena import Cursor, Marks
 from jsonl_handler._claimed_session import ClaimedSession
+from jsonl_handler._held import owns, within
 from jsonl_handler._lineage import Lineage
 from jsonl_handler._maintenance import Maintenance, speak_now
 from jsonl_handler._origin import key_path
@@ -110,12 +111,9 @@ class SessionFiles(ClaimedSession):
     def give_up(self, why: str) -> None:
         """Tell that the handler closes with something unwritten."""
         self.voice.tell("close", f"{why}: {self.outage.last_error or 'the disk does not answer'}")
-        # Unless a write hangs, half a line is cut now: nobody may be there to do it later.
-        if self._lock.acquire(blocking=False):
-            try:
-                self._stream.cut()
-            finally:
-                self._lock.release()
+        # Unless a write hangs, or is further up this very stack, half a line is cut now: nobody may do it later.
+        if not owns(self._lock):
+            within(self._lock, 0, self._stream.cut)
         self.maintenance.stop()
 
     def stats(self, session_id: str | None, written: int, dropped: int, pending: int) -> Stats:

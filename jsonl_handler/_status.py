@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jsonl_handler._clock import monotonic
+from jsonl_handler._held import owns, within
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,7 +64,7 @@ class Voice:
         self._queue: deque[Notice] = deque(maxlen=1000)
         self._times: dict[str, deque[float]] = {}
         self._held: dict[str, Notice] = {}
-        self._speaking = threading.Lock()
+        self._speaking = threading.RLock()
 
     def tell(self, kind: str, message: str, *, level: int = logging.WARNING, count: int = 0) -> None:
         """Queue a notice; safe under any lock, never blocks."""
@@ -83,16 +84,15 @@ class Voice:
 
     def speak(self, *, finally_: bool = False) -> None:
         """Say what waits; *finally_* says also what the rate limit holds back."""
-        if not self._speaking.acquire(blocking=False):
-            return
-        try:
-            while self._queue:
-                self._one(self._queue.popleft())
-            for kind in list(self._held):
-                if finally_ or self._may_speak(kind):
-                    self._say(self._held.pop(kind))
-        finally:
-            self._speaking.release()
+        if not owns(self._speaking):
+            within(self._speaking, 0, lambda: self._say_all(finally_))
+
+    def _say_all(self, finally_: bool) -> None:
+        while self._queue:
+            self._one(self._queue.popleft())
+        for kind in list(self._held):
+            if finally_ or self._may_speak(kind):
+                self._say(self._held.pop(kind))
 
     def _one(self, notice: Notice) -> None:
         held = self._held.get(notice.kind)

@@ -68,12 +68,18 @@ class Stream:
 
     def leave(self) -> None:
         """Close the present segment."""
-        segments, self.segments = self.segments, None
+        segments = self.segments
         if segments is not None:
-            self._last_path = segments.path
-            segments.close()
-            self._bytes_before += segments.bytes_written
-            self._opened_before += segments.opened
+            path = segments.path
+            try:
+                segments.close()
+            finally:
+                written, opened = segments.bytes_written, segments.opened
+                # No call between these: Ctrl-C must not have them counted by half.
+                self._last_path = path
+                self._bytes_before += written
+                self._opened_before += opened
+                self.segments = None
 
     def cut(self) -> None:
         """After a write that failed for good: cut half a line."""

@@ -61,6 +61,9 @@ class RotatingSessionJsonlHandler(SessionHandler):
     buffer, raise `ConfigError`. A line that the disk refuses is dropped, counted and told.
     """
 
+    # In a `with` statement Ctrl-C can't part it from what it guards, as it can `acquire`.
+    lock: threading.RLock
+
     def __init__(
         self,
         directory: str | os.PathLike[str],
@@ -128,13 +131,10 @@ class RotatingSessionJsonlHandler(SessionHandler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
-        self.acquire()
-        try:
+        with self.lock:
             heir = self._heir()
             if heir is None:
                 self._write_all(record)
-        finally:
-            self.release()
         if heir is not None:
             heir.handle(record)
 
@@ -143,11 +143,8 @@ class RotatingSessionJsonlHandler(SessionHandler):
 
         *lines* are bytes or a mmap of whole lines, *marks* pairs (offset, days since the epoch).
         """
-        self.acquire()
-        try:
+        with self.lock:
             return self._finish() and self._files.write_batch(lines, cursor, end, marks)
-        finally:
-            self.release()
 
     def own_line(self, message: str, **fields: object) -> bytes:
         """A line of the package itself."""
@@ -155,14 +152,12 @@ class RotatingSessionJsonlHandler(SessionHandler):
 
     def open(self) -> Lineage:
         """Claim the session, if that is not done."""
-        self.acquire()
-        try:
-            return self._files.open()
-        except SupersededError:
-            self._files.start_anew()
-            return self._files.open()
-        finally:
-            self.release()
+        with self.lock:
+            try:
+                return self._files.open()
+            except SupersededError:
+                self._files.start_anew()
+                return self._files.open()
 
     def close(self) -> None:
         """End the session; a record that comes later takes it up again."""
@@ -177,16 +172,13 @@ class RotatingSessionJsonlHandler(SessionHandler):
 
     def yield_session(self) -> None:
         """Give the session up, to the handler that goes on with it or for good."""
-        self.acquire()
-        try:
+        with self.lock:
             # What was recovered until now is told in the stream.
             self._files.maintenance.stop()
             if self._finish() and self._tell_loss():
                 self._say_remarks()
             self._files.close()
             self._closed_once = True
-        finally:
-            self.release()
 
     def stats(self) -> Stats:
         """What this handler has done so far; lines of a `BatchQueueListener` count in its buffer, not here."""
@@ -272,12 +264,9 @@ class RotatingSessionJsonlHandler(SessionHandler):
         return [(0, self._date.day if self._date.known else self._day_of(None))]
 
     def _lose(self, error: Exception) -> None:
-        self.acquire()
-        try:
+        with self.lock:
             self._files.outage.last_error = f"a record could not be written ({type(error).__name__})"
             self._count_lost()
-        finally:
-            self.release()
 
     def _count_lost(self) -> None:
         self._dropped += 1

@@ -106,10 +106,16 @@ class BatchQueueListener(QueueListener):
         return not self._worker.parked and self._begin()
 
     def _begin(self) -> bool:
-        self.queue.expect()
-        park_at_forks(self)
-        if self._worker.start():
-            return True
+        try:
+            self.queue.expect()
+            park_at_forks(self)
+            if self._worker.start():
+                return True
+        except BaseException:
+            # Ctrl-C: nobody must wait for a writer that does not come.
+            if not self._worker.running:
+                self.queue.leave(even_if_full=True)
+            raise
         self.queue.leave(even_if_full=True)
         return False
 

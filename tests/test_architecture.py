@@ -19,14 +19,15 @@ PACKAGE = "jsonl_handler"
 ROOT = Path(jsonl_handler.__file__).parent
 
 # Room -> the rooms it may import.
-# Everyone may import `errors`, `_status` and `_clock`; those import nobody outside of them.
+# Everyone may import `errors`, `_status`, `_clock` and `_held`; those import nobody outside of them.
 # docs/design.md shows the same table.
 ARROWS: dict[str, set[str]] = {
     "__init__": {"_buffer", "_schema", "configuration", "files", "formatter", "handler", "pair", "reading", "settings"},
     "__main__": {"cli"},
     "errors": set(),
     "_clock": set(),
-    "_status": {"_clock"},
+    "_held": set(),
+    "_status": {"_clock", "_held"},
     "_rules": set(),
     "_aliases": set(),
     "settings": {"_aliases", "_codec", "_rules"},
@@ -48,7 +49,7 @@ ARROWS: dict[str, set[str]] = {
     "_losses": set(),
     "_waiting": set(),
     "_stock": {"_arena", "_dates", "_journal", "_losses", "settings"},
-    "_admission": {"_doorbell", "_stock", "_truncation", "_waiting", "settings"},
+    "_admission": {"_doorbell", "_journal", "_stock", "_truncation", "_waiting", "settings"},
     "_handover": {"_admission", "_doorbell", "_journal", "_losses", "_stock", "settings"},
     "_buffer": {"_handover", "_journal", "settings"},
     "_names": set(),
@@ -163,7 +164,7 @@ ARROWS: dict[str, set[str]] = {
     # The commands know the public names and each other, nothing else.
     "cli": {"__init__", "cli", "configuration"},
 }
-EVERYONE = {"errors", "_status", "_clock"}
+EVERYONE = {"errors", "_status", "_clock", "_held"}
 
 # What others wrote -> the rooms that may import it.
 OUTSIDE: dict[str, set[str]] = {

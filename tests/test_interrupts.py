@@ -9,13 +9,13 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import lines_of, rounds
+from interrupting import at_event, stop_here
 
 from jsonl_handler import RecordBuffer, Settings, recover
 from jsonl_handler._journal import Journal
@@ -93,37 +93,6 @@ def what_others_left_is_not_collected_each_time() -> Iterator[None]:
     gc.freeze()
     yield
     gc.unfreeze()
-
-
-def at_event(number: int, act: Callable[[], Any], interrupt: Callable[[], None]) -> bool:
-    """Run *act*, and *interrupt* at the nth place where the interpreter may do so; False when there are fewer."""
-    left = number
-    done = False
-
-    def profile(frame: Any, event: str, argument: object) -> None:
-        nonlocal left, done
-        inside = "jsonl_handler" in frame.f_code.co_filename or event.startswith("c_")
-        if not inside or event not in ("call", "c_return") or done:
-            return
-        left -= 1
-        if left < 0:
-            done = True
-            interrupt()
-
-    # Not within somebody else's finalizer.
-    gc.collect()
-    gc.disable()
-    sys.setprofile(profile)
-    try:
-        act()
-    finally:
-        sys.setprofile(None)
-        gc.enable()
-    return done
-
-
-def stop_here() -> None:
-    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("filled", [0, 9, 10, 14])

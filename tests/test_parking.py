@@ -13,7 +13,7 @@ import pytest
 from children import run, run_and_read
 from conftest import PATIENCE, Disk, Notices, lines_of, messages_of, record, segments_of
 
-from jsonl_handler import BatchQueueListener, JsonlHandler
+from jsonl_handler import BatchQueueListener, JsonlHandler, _worker
 from jsonl_handler._parking import after_fork, before_fork
 
 Make = Callable[..., JsonlHandler]
@@ -132,15 +132,17 @@ def test_a_writer_that_is_stuck_holds_a_fork_up_only_for_a_moment(make: Make, lo
         handler.handle(record())
     assert disk.stuck.wait(PATIENCE)
     waits: list[float] = []
-    join = threading.Thread.join
+    wait = _worker._Run.wait
 
-    def note(self: threading.Thread, timeout: float | None = None) -> None:
+    def note(self: _worker._Run, timeout: float | None) -> bool:
         assert timeout is not None
-        waits.append(timeout)
-        join(self, timeout)
+        gone = wait(self, timeout)
+        if not gone:
+            waits.append(timeout)
+        return gone
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(threading.Thread, "join", note)
+        patch.setattr(_worker._Run, "wait", note)
         before_fork()
     after_fork()
     assert waits
