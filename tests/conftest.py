@@ -201,6 +201,15 @@ def uncollected() -> Iterator[None]:
 
 
 @pytest.fixture
+def frozen_garbage() -> Iterator[None]:
+    """Hundreds of collections of all that other tests have left in the memory would take half a minute."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture
 def healthy(tmp_path: Path) -> Iterator[Path]:
     """A directory that no other program's writes can slow down: in memory, where there is a place for that."""
     shared = Path("/dev/shm")

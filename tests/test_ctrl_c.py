@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import signal
@@ -32,14 +31,6 @@ ACTS: dict[str, tuple[str, Callable[[JsonlHandler], object]]] = {
     "flush": ("open", lambda handler: handler.flush()),
     "reconfigure": ("open", lambda handler: handler.reconfigure(buffer_bytes=65536)),
 }
-
-
-@pytest.fixture
-def frozen_garbage() -> Iterator[None]:
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def ready(handler: JsonlHandler, state: str) -> list[str]:

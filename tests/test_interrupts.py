@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import mmap
 import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +20,7 @@ from jsonl_handler._journal import Journal
 from jsonl_handler._journal_layout import size_of
 from jsonl_handler._losses import Loss
 
-pytestmark = pytest.mark.untraced
+pytestmark = [pytest.mark.untraced, pytest.mark.usefixtures("frozen_garbage")]
 
 CREATED = 1_800_000_000.0
 
@@ -84,15 +82,6 @@ class Kept:
             self.append()
             if later < 3 or later == 24:
                 self.check()
-
-
-@pytest.fixture(autouse=True)
-def what_others_left_is_not_collected_each_time() -> Iterator[None]:
-    """Hundreds of collections of all that other tests have left in the memory would take half a minute."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.mark.parametrize("filled", [0, 9, 10, 14])

@@ -256,18 +256,24 @@ def test_a_live_journal_is_not_found(name: str, monkeypatch: pytest.MonkeyPatch)
     made.remove()
 
 
-@tmpfs
-def test_what_is_found_is_changed_in_the_file_too(name: str) -> None:
-    """Recovery's notes are in the file, so that the next one goes on from there."""
+def left_and_found(name: str) -> tuple[_journal_file.FoundFile, Journal]:
+    """A journal in use whose process is gone, as another one finds it."""
     made = _journal_file.create(name, ARENA, Path("/nowhere/x.session"))
     made.journal.arenas[0].begin(1)
     _lockfile.close(made._descriptor)
     found = _journal_file.find(name, os.geteuid())
     assert found is not None
     assert found.journal is not None
+    return found, found.journal
+
+
+@tmpfs
+def test_what_is_found_is_changed_in_the_file_too(name: str) -> None:
+    """Recovery's notes are in the file, so that the next one goes on from there."""
+    found, journal = left_and_found(name)
     assert found.session_file == Path("/nowhere/x.session")
-    found.journal.set_front(b"front\n")
-    found.journal.pledge("target", 7, found.journal.front_at)
+    journal.set_front(b"front\n")
+    journal.pledge("target", 7, journal.front_at)
     found.close()
 
     again = _journal_file.find(name, os.geteuid())
@@ -353,17 +359,12 @@ def test_memory_that_nobody_needs_is_gone_at_once(arena: str) -> None:
 @pytest.mark.usefixtures("uncollected")
 def test_what_was_found_is_gone_at_once(name: str) -> None:
     """A journal that was put back does not wait for the garbage collector with its copy."""
-    made = _journal_file.create(name, ARENA, Path("/nowhere/x.session"))
-    made.journal.arenas[0].begin(1)
-    _lockfile.close(made._descriptor)
-    found = _journal_file.find(name, os.geteuid())
-    assert found is not None
-    assert found.journal is not None
-    gone = weakref.ref(found.journal)
+    found, journal = left_and_found(name)
+    gone = weakref.ref(journal)
     found.remove()
     found.close()
 
-    del found
+    del found, journal
 
     assert gone() is None
 
