@@ -11,6 +11,7 @@ import weakref
 from typing import Protocol
 
 from jsonl_handler._handover import Handover
+from jsonl_handler._held import owns
 from jsonl_handler._journal import NO_MEMORY, Journal
 from jsonl_handler.settings import Settings
 
@@ -68,7 +69,7 @@ class RecordBuffer(Handover):
 
     def forsake(self) -> None:
         """In a forked child: what waits is the parent's, the writer is not there, and whoever waits for it goes on."""
-        if not self._lock._is_owned():  # type: ignore[attr-defined]
+        if not owns(self._lock):
             # Perhaps a thread that is not there either holds it.
             self._lock = threading.RLock()
             self._inside = False

@@ -120,8 +120,7 @@ class ClaimedSession:
         session = self._session
         if session is not None and not session.is_linked():
             # Somebody removed the session file, perhaps with the whole directory.
-            self._session = None
-            session.release()
+            self._give_back()
             session = None
             if self._stream.segments is not None:
                 self._stream.segments.confirm(cursor)
@@ -149,7 +148,8 @@ class ClaimedSession:
             self._claim_whole()
         except BaseException:
             # Ctrl-C, or a disk in trouble: half a session is none, and the next attempt begins anew.
-            self._give_back()
+            with contextlib.suppress(OSError):
+                self._give_back()
             raise
 
     def _claim_whole(self) -> None:
@@ -187,17 +187,23 @@ class ClaimedSession:
     def _keep(self, session: SessionFile) -> None:
         self._session = session
 
-    def _give_back(self) -> None:
-        session = self._session
-        if session is not None:
+    def _give_back(self, *, ended: bool = False) -> None:
+        """Give up the session, if there is one, and if it has *ended* its journal; OSError where its file stays."""
+        session, keeper = self._session, self._safekeeping
+        # Nested, so that each step is taken whatever comes before it.
+        try:
+            if session is not None and keeper is not None:
+                keeper.let_go()
+        finally:
             try:
-                if self._safekeeping is not None:
-                    self._safekeeping.let_go()
+                if session is not None:
+                    session.release()
             finally:
                 try:
-                    with contextlib.suppress(OSError):
-                        session.release()
+                    if ended and keeper is not None:
+                        keeper.end()
                 finally:
+                    # Only now: who finds none would wait for the lock to claim one.
                     self._session = None
 
     def _tell_name(self, wanted: str, why: str) -> None:
@@ -210,22 +216,10 @@ class ClaimedSession:
         if session is None:
             return
         self.upkeep.sweep_a_little()
-        keeper = self._safekeeping
         try:
-            try:
-                if keeper is not None:
-                    keeper.let_go()
-            finally:
-                try:
-                    session.release()
-                finally:
-                    if keeper is not None:
-                        keeper.end()
+            self._give_back(ended=True)
         except OSError as error:
             self.voice.tell("disk", f"{session.path} could not be removed: {error}")
-        finally:
-            # Only now: who finds none would wait for the lock to claim one.
-            self._session = None
 
     def _leave_segments(self) -> None:
         self.sync()

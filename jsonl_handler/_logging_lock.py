@@ -7,11 +7,13 @@ import gc
 import logging
 from collections.abc import Iterator
 
+from jsonl_handler._held import owns
+
 
 def is_held() -> bool:
     """True when the calling thread holds it."""
     lock = getattr(logging, "_lock", None)
-    return lock is not None and lock._is_owned() is True
+    return lock is not None and owns(lock)
 
 
 @contextlib.contextmanager

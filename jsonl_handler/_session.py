@@ -92,7 +92,9 @@ def claim(
     try:
         descriptor = _lockfile.open_safely(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         session = SessionFile(final, facts, descriptor)
-        _link_locked(session, draft, rescue)
+        session.begin()
+        while not _link(draft, final):
+            _remove_crashed(final, rescue)
         keep(session)
     except BaseException as error:
         if session is None:
@@ -108,12 +110,6 @@ def claim(
         with contextlib.suppress(OSError):
             os.unlink(draft)
     return session
-
-
-def _link_locked(session: SessionFile, draft: Path, rescue: Rescue) -> None:
-    session.begin()
-    while not _link(draft, session.path):
-        _remove_crashed(session.path, rescue)
 
 
 def _link(draft: Path, final: Path) -> bool:

@@ -12,23 +12,33 @@ from typing import Any
 
 from jsonl_handler import _lockfile
 
-SPARED = {threading.__file__, _weakrefset.__file__, logging.__file__}
+_SPARED = {threading.__file__, _weakrefset.__file__, logging.__file__}
 """CPython's own: Ctrl-C in the middle of `Thread.start` leaves a thread behind that never begins, in that of
 `Handler.close` logging's lock held (before 3.13), and what the callback of a weak reference raises passes nobody."""
-FINAL = {_lockfile.close.__code__}
-"""What is called last, whatever comes: Ctrl-C just as it begins leaves a descriptor open."""
 
 
-def at_event(number: int, act: Callable[[], Any], interrupt: Callable[[], None]) -> bool:
-    """Run *act*, and *interrupt* at the nth place where the interpreter may do so; False when there are fewer."""
+def can_not_be_helped(code: Any) -> bool:
+    """CPython's own gaps; and what is called last, whatever comes: Ctrl-C as it begins leaves a descriptor open."""
+    return code.co_filename in _SPARED or code is _lockfile.close.__code__
+
+
+def at_event(
+    number: int,
+    act: Callable[[], Any],
+    interrupt: Callable[[], None],
+    spared: Callable[[Any], bool] = lambda code: False,
+) -> bool:
+    """Run *act*, and *interrupt* at the nth place where the interpreter may do so; False when there are fewer.
+
+    Code that is *spared* is not interrupted.
+    """
     left = number
     done = False
 
     def profile(frame: Any, event: str, argument: object) -> None:
         nonlocal left, done
-        where = frame.f_code.co_filename
-        inside = "jsonl_handler" in where or event.startswith("c_")
-        if not inside or where in SPARED or frame.f_code in FINAL or event not in ("call", "c_return") or done:
+        inside = "jsonl_handler" in frame.f_code.co_filename or event.startswith("c_")
+        if not inside or event not in ("call", "c_return") or done or spared(frame.f_code):
             return
         left -= 1
         if left < 0:

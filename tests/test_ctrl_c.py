@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from conftest import PATIENCE, journals_mapped, messages_of, record, rounds, until
-from interrupting import at_event, stop_here
+from interrupting import at_event, can_not_be_helped, stop_here
 
 from jsonl_handler import JsonlHandler, _lineage
 from jsonl_handler._held import owns, within
@@ -67,7 +67,7 @@ def test_ctrl_c_anywhere_in(act: str, make: Make, tmp_path: Path) -> None:
         handler = make(logs, flush_interval=600.0, flush_level=None, close_timeout=PATIENCE)
         accepted = ready(handler, state)
         try:
-            more = at_event(number, lambda handler=handler: do(handler), stop_here)  # type: ignore[misc]
+            more = at_event(number, lambda handler=handler: do(handler), stop_here, can_not_be_helped)  # type: ignore[misc]
         except KeyboardInterrupt:
             more = True
         handler.handle(record("later"))
