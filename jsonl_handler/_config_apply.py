@@ -84,8 +84,9 @@ def _rebuild(builder: Builder, step: Plan, running: Running, voice: Voice) -> Ru
         raise
     going = _going(running, after, assigned)
     _hand_over(running, after, going)
+    # Without logging's lock: a thread may collect a handler as it begins, and would wait for the lock.
+    _start_listeners(after, running)
     with _logging_lock:
-        _start_listeners(after, running)
         swap(assigned)
         _set(levels)
     if any(one.passing for one in assigned):

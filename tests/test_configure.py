@@ -346,6 +346,34 @@ def test_a_queue_handler_that_is_replaced_loses_nothing(configured: Configure, l
     assert messages_of(logs) == ["one", "two"]
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="dictConfig makes no listeners before 3.12")
+def test_a_new_listener_may_need_loggings_lock_to_start(
+    configured: Configure, logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread may collect a handler as it begins, which takes that lock: a reload must not hold it meanwhile."""
+    source = mapping(logs)
+    source["handlers"]["queue"] = {"class": "logging.handlers.QueueHandler", "handlers": ["events"]}
+    source["loggers"]["app"]["handlers"] = ["queue"]
+    configuration = configured(source)
+    (first,) = log.handlers
+    first.listener.start()
+    start, waits = logging.handlers.QueueListener.start, []
+
+    def start_with_the_lock(self: logging.handlers.QueueListener) -> None:
+        needy = threading.Thread(target=logging.getLogger, args=("made by a thread that begins",))
+        needy.start()
+        needy.join(1.0)
+        waits.append(needy.is_alive())
+        start(self)
+
+    monkeypatch.setattr(logging.handlers.QueueListener, "start", start_with_the_lock)
+    source["handlers"]["queue"]["respect_handler_level"] = True
+    configuration.reload()
+    log.handlers[0].listener.stop()
+
+    assert waits == [False]
+
+
 def test_what_code_has_added_stays(configured: Configure, logs: Path) -> None:
     """A handler and a filter that code has put on a logger since stay there when the configuration changes."""
     source = mapping(logs)
